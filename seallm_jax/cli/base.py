@@ -1,0 +1,105 @@
+"""The base model: a Hugging Face folder, or a small model trained from scratch that stands in for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from seallm_jax.cli.context import Context, Stage
+from seallm_jax.cli.training import train_model
+from seallm_jax.core.config import to_dict
+from seallm_jax.core.errors import SeallmError
+from seallm_jax.core.mesh import build_mesh
+from seallm_jax.core.paths import file_digest, read_jsonl
+
+
+def show(outcome: dict[str, Any]) -> None:
+    """Prints what the base model is."""
+    if "steps" in outcome:
+        print(
+            f"base: trained from scratch, {outcome['steps']:,} steps, {outcome['tokens']:,} tokens, "
+            f"loss {outcome['first_loss']:.3f} -> {outcome['loss']:.3f}"
+        )
+    else:
+        print(f"base: imported from {outcome['path']}")
+
+
+def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
+    return _import(context, directory) if context.config.base.path else _train(context, directory)
+
+
+def _import(context: Context, directory: pathlib.Path) -> dict[str, Any]:
+    from seallm_jax.interop.huggingface import import_model
+    from seallm_jax.tokenization.tokenizer import Tokenizer
+    from seallm_jax.training.checkpoint import save_parameters
+
+    path = pathlib.Path(context.config.base.path).expanduser()
+    tokenizer = Tokenizer.load(path)
+    imported = import_model(path, mesh=build_mesh(context.config.mesh), progress=context.progress)
+    if tokenizer.size > imported.config.vocabulary_size:
+        raise SeallmError(
+            f"the tokenizer in {path} has {tokenizer.size} tokens but the model only "
+            f"{imported.config.vocabulary_size} rows: they do not belong together"
+        )
+    shape = dataclasses.replace(imported.config, vocabulary_size=tokenizer.size)
+    tokenizer.save(directory / "tokenizer")
+    save_parameters(directory / "checkpoints", imported.parameters, shape, tokenizer_digest=tokenizer.digest)
+    return {"path": str(path), "model": dataclasses.asdict(shape), "tokenizer_digest": tokenizer.digest}
+
+
+def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
+    from seallm_jax.data.prepare import pack_text
+    from seallm_jax.tokenization.learn import learn_tokenizer
+    from seallm_jax.tokenization.tokenizer import Tokenizer
+
+    config = context.config.base
+    corpus = context.directory.stage("corpus") / "train"
+    languages = [code for code in config.languages if code in context.languages.codes]
+    if not languages:
+        raise SeallmError(
+            f"the corpus has no document in the base languages {', '.join(config.languages)}; it has "
+            f"{', '.join(context.languages.codes)}. Name some of these with --config.base.languages=LL, or start from "
+            "a model of your own with --config.base.path=FOLDER"
+        )
+    if (directory / "tokenizer").exists():
+        tokenizer = Tokenizer.load(directory / "tokenizer")
+    else:
+        texts = [record["text"] for code in languages for record in read_jsonl(corpus / f"{code}.jsonl")]
+        tokenizer = learn_tokenizer(texts, config.vocabulary_size, seed=context.config.seed, progress=context.progress)
+        tokenizer.save(directory / "tokenizer")
+    pack_text(
+        {code: corpus / f"{code}.jsonl" for code in languages},
+        tokenizer,
+        directory / "tokens",
+        sequence_length=context.config.packing.sequence_length,
+        progress=context.progress,
+    )
+    return train_model(
+        context,
+        "base",
+        directory,
+        train=config.train,
+        shape=dataclasses.replace(config.model, vocabulary_size=tokenizer.size),
+        tokenizer=tokenizer,
+        shards=directory / "tokens",
+        start_from=None,
+    )
+
+
+def _inputs(context: Context) -> dict[str, str]:
+    inputs = {"corpus": context.manifest("corpus").digest}
+    if context.config.base.path:
+        inputs["model"] = file_digest(pathlib.Path(context.config.base.path).expanduser())
+    return inputs
+
+
+STAGE = Stage(
+    name="base",
+    inputs=_inputs,
+    section=lambda config: (
+        {"packing": to_dict(config.packing)}
+        | {key: value for key, value in to_dict(config.base).items() if key != "path"}
+    ),
+    compute=_compute,
+)

@@ -1,0 +1,115 @@
+"""`seallm pack`: documents, instructions and preferences to packed token shards."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from typing import Any
+
+from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
+from seallm_jax.cli.context import Context, Stage, execute
+from seallm_jax.cli.lineage import TRAINING_STAGES, stage_model
+from seallm_jax.cli.tables import print_table
+from seallm_jax.core.config import to_dict
+from seallm_jax.core.paths import file_digest
+from seallm_jax.core.sample import resolve_path
+from seallm_jax.core.schema import RunConfig
+
+
+def add_parser(subparsers) -> argparse.ArgumentParser:
+    parser = add_command(
+        subparsers,
+        "pack",
+        help="tokenize and pack into shards",
+        description="Tokenizes documents, instructions and preference pairs with the extended tokenizer and packs"
+        " them, best fit, into rows of fixed length: one ArrayRecord file for each kind and language.",
+        example="seallm pack --config=configs/quickstart.py --workdir=runs/mine --config.packing.sequence_length=512",
+    )
+    add_run_arguments(parser)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    outcome = execute(STAGE, make_context(options)).outcome
+    show(outcome)
+    return outcome
+
+
+def show(outcome: dict[str, Any]) -> None:
+    """Prints the shards."""
+    rows = [
+        {
+            "source": row["source"],
+            "documents": row["documents"],
+            "rows": row["rows"],
+            "learned tokens": row["tokens"],
+            "fill": f"{row['fill']:.1%}",
+            "truncated": row["truncated"],
+            "dropped": ", ".join(f"{count} {reason}" for reason, count in row["dropped"].items()),
+        }
+        for row in outcome["sources"]
+    ]
+    print_table("Packed rows", rows)
+
+
+def wanted_kinds(config: RunConfig) -> set[str]:
+    """Kinds of sources that some training stage draws from: text, instructions, preferences."""
+    kinds = {"text"}
+    for train in (getattr(config, stage) for stage in TRAINING_STAGES):
+        if train is None:
+            continue
+        kinds.add("preferences" if train.objective.name == "dpo" else "text")
+        keys = [key for stage in train.curriculum for key in stage.weights]
+        if any(key.strip().startswith("instructions") for keys in keys for key in keys.split(",")):
+            kinds.add("instructions")
+    return kinds
+
+
+def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
+    from seallm_jax.corpus.language import identify_language
+    from seallm_jax.data.prepare import pack_conversations, pack_preferences, pack_text
+
+    config = context.config
+    languages = context.languages
+    tokenizer = stage_model(context, "vocab").load_tokenizer()
+    train = context.directory.stage("corpus") / "train"
+    common: dict[str, Any] = {"sequence_length": config.packing.sequence_length, "progress": context.progress}
+    kinds = wanted_kinds(config)
+    sources = pack_text({code: train / f"{code}.jsonl" for code in languages.codes}, tokenizer, directory, **common)
+    if "instructions" in kinds:
+        path = resolve_path(config.data.instructions, "instructions")
+        sources += pack_conversations(path, tokenizer, languages, directory, identify=identify_language, **common)
+    if "preferences" in kinds:
+        path = resolve_path(config.data.preferences, "preferences")
+        sources += pack_preferences(
+            path,
+            tokenizer,
+            languages,
+            directory,
+            maximum_pairs=config.packing.maximum_pairs,
+            heldout=config.data.preference_holdout,
+            seed=config.seed,
+            identify=identify_language,
+            **common,
+        )
+    return {"sources": sources}
+
+
+def _inputs(context: Context) -> dict[str, str]:
+    data = context.config.data
+    kinds = wanted_kinds(context.config)
+    inputs = {"corpus": context.manifest("corpus").digest, "vocab": context.manifest("vocab").digest}
+    if "instructions" in kinds:
+        inputs["instructions"] = file_digest(resolve_path(data.instructions, "instructions"))
+    if "preferences" in kinds:
+        inputs["preferences"] = file_digest(resolve_path(data.preferences, "preferences"))
+    return inputs
+
+
+STAGE = Stage(
+    name="pack",
+    inputs=_inputs,
+    section=lambda config: to_dict(config.packing) | {"preference_holdout": config.data.preference_holdout},
+    compute=_compute,
+)

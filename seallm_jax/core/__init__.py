@@ -1,0 +1,1 @@
+"""Typed configuration, mesh, sharding rules, vocabulary sizes, paths and manifests; imports nothing of ours."""

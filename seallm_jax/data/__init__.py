@@ -1,0 +1,1 @@
+"""Packed token shards, the curriculum, batches, chat and preference formats."""

@@ -1,0 +1,1 @@
+"""Bits per byte, multiple choice, preference accuracy, report."""

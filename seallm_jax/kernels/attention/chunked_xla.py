@@ -1,0 +1,184 @@
+"""Blockwise attention in plain XLA, for any backend (FlashAttention-2, arXiv 2307.08691).
+
+The row is cut into blocks, and one `lax.scan` walks the pairs of a query block and a key block that the causal rule
+allows, with an online softmax. Only one block of scores lives at a time, forward and backward: the backward pass
+recomputes them from the saved log-sum-exp. Row and head dimensions stay intact, so they can be sharded.
+
+Shape letters: B rows, T queries, S keys, H query heads, K key/value heads, G = H / K, D head size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seallm_jax.kernels.precision import matmul_precision
+
+BLOCK = 512
+MASKED = -1e30  # finite, so that the difference of two masked scores is not NaN
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is static: block sizes and the pairs to visit."""
+
+    query_block: int
+    key_block: int
+    pairs: tuple[tuple[int, int], ...]  # (query block, key block), all key blocks of one query block in a row
+    causal: bool
+    scale: float
+
+
+def chunked_xla_attention(
+    q_BxTxHxD: jax.Array,
+    k_BxSxKxD: jax.Array,
+    v_BxSxKxD: jax.Array,
+    query_segment_ids_BxT: jax.Array,
+    key_segment_ids_BxS: jax.Array,
+    query_order_BxT: jax.Array | None,
+    key_order_BxS: jax.Array | None,
+    *,
+    causal: bool,
+    scale: float,
+    block: int = BLOCK,
+) -> jax.Array:
+    """See `seallm_jax.kernels.attention.api.attention`; `block` bounds the queries and keys of one block of scores."""
+    B, T, H, D = q_BxTxHxD.shape
+    S, K = k_BxSxKxD.shape[1:3]
+    by_index = query_order_BxT is None
+    if query_order_BxT is None or key_order_BxS is None:
+        query_order_BxT = jnp.arange(T, dtype=jnp.int32)[None]
+        key_order_BxS = jnp.arange(S, dtype=jnp.int32)[None]
+
+    query_block, key_block = min(block, T), min(block, S)
+    pairs = tuple(
+        (i, j)
+        for i in range(-(-T // query_block))
+        for j in range(-(-S // key_block))
+        if not (causal and by_index and j * key_block >= (i + 1) * query_block)
+    )
+    plan = _Plan(query_block, key_block, pairs, causal, scale)
+
+    pad_T, pad_S = functools.partial(_pad, multiple=query_block), functools.partial(_pad, multiple=key_block)
+    q_BxKxGxTxD = pad_T(q_BxTxHxD).reshape(B, -1, K, H // K, D).transpose(0, 2, 3, 1, 4)
+    k_BxKxSxD, v_BxKxSxD = (pad_S(x).transpose(0, 2, 1, 3) for x in (k_BxSxKxD, v_BxSxKxD))
+    order = (
+        pad_T(query_segment_ids_BxT),
+        pad_S(key_segment_ids_BxS),
+        pad_T(query_order_BxT.astype(jnp.int32)),
+        pad_S(key_order_BxS.astype(jnp.int32)),
+    )
+    out_BxKxGxTxD = _attend(plan, q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, order)
+    return out_BxKxGxTxD.transpose(0, 3, 1, 2, 4).reshape(B, -1, H, D)[:, :T]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(plan, q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, order):
+    return _attend_forward(plan, q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, order)[0]
+
+
+def _attend_forward(plan, q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, order):
+    dot = functools.partial(_dot, precision=matmul_precision(q_BxKxGxTxD.dtype))
+
+    def visit(carry, pair):
+        sums, maxima, totals = carry  # of the values, of the scores, of the exponentials: for all queries so far
+        i, j = pair[0] * plan.query_block, pair[1] * plan.key_block
+        q, k, v = (
+            _slice(q_BxKxGxTxD, i, plan.query_block),
+            _slice(k_BxKxSxD, j, plan.key_block),
+            _slice(v_BxKxSxD, j, plan.key_block),
+        )
+        visible = _visible(plan, order, i, j)
+        scores = jnp.where(visible, plan.scale * dot("bkgtd,bksd->bkgts", q, k), MASKED)
+
+        old_maximum = _slice(maxima, i, plan.query_block)
+        maximum = jnp.maximum(old_maximum, scores.max(axis=-1, keepdims=True))
+        weights = jnp.where(visible, jnp.exp(scores - maximum), 0.0)
+        shrink = jnp.exp(old_maximum - maximum)
+        total = shrink * _slice(totals, i, plan.query_block) + weights.sum(axis=-1, keepdims=True)
+        added = dot("bkgts,bksd->bkgtd", weights.astype(v.dtype), v)
+        sums = _update(sums, shrink * _slice(sums, i, plan.query_block) + added, i)
+        return (sums, _update(maxima, maximum, i), _update(totals, total, i)), None
+
+    column = (*q_BxKxGxTxD.shape[:-1], 1)
+    carry = jnp.zeros(q_BxKxGxTxD.shape, jnp.float32), jnp.full(column, MASKED), jnp.zeros(column)
+    sums, maxima, totals = _scan(visit, carry, plan.pairs)
+    some = totals > 0
+    out_BxKxGxTxD = (sums / jnp.where(some, totals, 1.0)).astype(q_BxKxGxTxD.dtype)
+    logsumexp_BxKxGxTx1 = jnp.where(some, maxima + jnp.log(jnp.where(some, totals, 1.0)), 0.0)
+    return out_BxKxGxTxD, (q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, order, out_BxKxGxTxD, logsumexp_BxKxGxTx1)
+
+
+def _attend_backward(plan, residuals, d_out_BxKxGxTxD):
+    q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, order, out_BxKxGxTxD, logsumexp_BxKxGxTx1 = residuals
+    dtype = q_BxKxGxTxD.dtype
+    dot = functools.partial(_dot, precision=matmul_precision(dtype))
+    delta_BxKxGxTx1 = jnp.sum(
+        d_out_BxKxGxTxD.astype(jnp.float32) * out_BxKxGxTxD.astype(jnp.float32), axis=-1, keepdims=True
+    )
+
+    def visit(carry, pair):
+        dq_all, dk_all, dv_all = carry
+        i, j = pair[0] * plan.query_block, pair[1] * plan.key_block
+        q, d_out, logsumexp, delta = (
+            _slice(x, i, plan.query_block) for x in (q_BxKxGxTxD, d_out_BxKxGxTxD, logsumexp_BxKxGxTx1, delta_BxKxGxTx1)
+        )
+        k, v = _slice(k_BxKxSxD, j, plan.key_block), _slice(v_BxKxSxD, j, plan.key_block)
+        scores = plan.scale * dot("bkgtd,bksd->bkgts", q, k)
+        weights = jnp.where(_visible(plan, order, i, j), jnp.exp(scores - logsumexp), 0.0)
+        d_weights = dot("bkgtd,bksd->bkgts", d_out, v)
+        d_scores = (plan.scale * weights * (d_weights - delta)).astype(dtype)
+
+        dq = dot("bkgts,bksd->bkgtd", d_scores, k)
+        dk = dot("bkgts,bkgtd->bksd", d_scores, q)
+        dv = dot("bkgts,bkgtd->bksd", weights.astype(dtype), d_out)
+        return (_add(dq_all, dq, i), _add(dk_all, dk, j), _add(dv_all, dv, j)), None
+
+    carry = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD))
+    dq, dk, dv = _scan(visit, carry, plan.pairs)
+    return dq.astype(dtype), dk.astype(dtype), dv.astype(dtype), None
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _visible(plan: _Plan, order, i, j) -> jax.Array:
+    """bool [B, 1, 1, query block, key block]."""
+    query_segments, key_segments, query_order, key_order = order
+    t, s = _slice(query_segments, i, plan.query_block, axis=1), _slice(key_segments, j, plan.key_block, axis=1)
+    visible = (t[:, :, None] == s[:, None, :]) & (t != 0)[:, :, None]
+    if plan.causal:
+        t, s = _slice(query_order, i, plan.query_block, axis=1), _slice(key_order, j, plan.key_block, axis=1)
+        visible &= t[:, :, None] >= s[:, None, :]
+    return visible[:, None, None]
+
+
+def _scan(visit, carry, pairs):
+    if len(pairs) == 1:  # short rows: no loop, and all slices are the whole array
+        return visit(carry, pairs[0])[0]
+    return jax.lax.scan(visit, carry, jnp.asarray(np.array(pairs, np.int32)))[0]
+
+
+def _dot(equation: str, a: jax.Array, b: jax.Array, *, precision) -> jax.Array:
+    return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
+
+
+def _slice(x: jax.Array, start, size: int, axis: int = -2) -> jax.Array:
+    return x if x.shape[axis] == size else jax.lax.dynamic_slice_in_dim(x, start, size, axis)
+
+
+def _update(x: jax.Array, block: jax.Array, start) -> jax.Array:
+    return block if x.shape == block.shape else jax.lax.dynamic_update_slice_in_dim(x, block, start, axis=-2)
+
+
+def _add(x: jax.Array, block: jax.Array, start) -> jax.Array:
+    return _update(x, _slice(x, start, block.shape[-2]) + block, start)
+
+
+def _pad(x: jax.Array, multiple: int) -> jax.Array:
+    """Pads axis 1 with zeros to a multiple; segment 0 hides what is added."""
+    return jnp.pad(x, [(0, 0), (0, -x.shape[1] % multiple)] + [(0, 0)] * (x.ndim - 2))

@@ -1,0 +1,1 @@
+"""Log-probabilities of target tokens from hidden states, without the full logits."""

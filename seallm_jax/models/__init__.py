@@ -1,0 +1,1 @@
+"""One decoder, its layout on a mesh, and descriptions of the model families."""

@@ -1,0 +1,98 @@
+"""Where parameters lie on a mesh: rules by path, outside the model.
+
+A parameter's path is its dotted name in the model, such as `layers.attention.query.kernel`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from seallm_jax.core.schema import ModelConfig
+from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.models.decoder import Decoder
+
+LOGICAL_AXES: dict[str, tuple[str, ...]] = {
+    "embedding.kernel": ("vocabulary", "hidden"),
+    "head.kernel": ("vocabulary", "hidden"),
+    "final_norm.scale": ("norm",),
+    "layers.attention_norm.scale": ("layers", "norm"),
+    "layers.attention.query.kernel": ("layers", "hidden", "heads", "head_size"),
+    "layers.attention.key.kernel": ("layers", "hidden", "key_value_heads", "head_size"),
+    "layers.attention.value.kernel": ("layers", "hidden", "key_value_heads", "head_size"),
+    "layers.attention.output.kernel": ("layers", "heads", "head_size", "hidden"),
+    "layers.mlp_norm.scale": ("layers", "norm"),
+    "layers.mlp.gate.kernel": ("layers", "hidden", "intermediate"),
+    "layers.mlp.up.kernel": ("layers", "hidden", "intermediate"),
+    "layers.mlp.down.kernel": ("layers", "intermediate", "hidden"),
+}
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Dotted name of a `jax.tree_util` key path to an array, with or without its `nnx.Variable` around it."""
+    names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
+    return ".".join(names[:-1] if names[-1] == "value" else names)
+
+
+def logical_axes(path: str) -> tuple[str, ...]:
+    """Logical axes of the parameter at a dotted path. A prefix is allowed, as in an optimizer's `mu.` + path.
+
+    Raises:
+      KeyError: no parameter of the decoder has this path.
+    """
+    for known, axes in LOGICAL_AXES.items():
+        if path == known or path.endswith("." + known):
+            return axes
+    raise KeyError(f"no logical axes for parameter {path!r}")
+
+
+def parameter_shardings(parameters: Any, mesh: Mesh, rules: ShardingRules = ShardingRules()) -> Any:
+    """NamedSharding of each leaf of a tree of parameters (arrays or shapes), by path.
+
+    A dimension that its mesh axes do not divide is replicated.
+    """
+
+    def sharding(path, leaf) -> NamedSharding:
+        return rules.sharding(mesh, *logical_axes(path_name(path)), shape=leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(sharding, parameters)
+
+
+def abstract_decoder(config: ModelConfig, *, param_dtype: Any = jnp.float32) -> tuple[Any, nnx.State]:
+    """(graph definition, parameters as jax.ShapeDtypeStruct): the model without memory."""
+    model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0), param_dtype=param_dtype))
+    return nnx.split(model)
+
+
+def initialize(
+    config: ModelConfig,
+    *,
+    seed: int,
+    mesh: Mesh | None = None,
+    rules: ShardingRules = ShardingRules(),
+    param_dtype: Any = jnp.float32,
+) -> Decoder:
+    """A new decoder, each device drawing its own shards. The values depend on `config` and `seed` only."""
+    graph, draw = _initializer(config, mesh, rules, jnp.dtype(param_dtype))
+    return nnx.merge(graph, draw(jax.random.key(seed)))
+
+
+@functools.cache
+def _initializer(config: ModelConfig, mesh: Mesh | None, rules: ShardingRules, param_dtype: jnp.dtype):
+    """(graph definition, compiled function from a key to parameters)."""
+    graph, abstract = abstract_decoder(config, param_dtype=param_dtype)
+
+    def draw(key: jax.Array) -> nnx.State:
+        return nnx.state(Decoder(config, rngs=nnx.Rngs(params=key), param_dtype=param_dtype))
+
+    return graph, jax.jit(
+        draw,
+        out_shardings=None if mesh is None else parameter_shardings(abstract, mesh, rules),
+        # Random generators run once, and take a CPU three times as long to compile at the highest level.
+        compiler_options={"xla_backend_optimization_level": 1},
+    )

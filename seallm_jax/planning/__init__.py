@@ -1,0 +1,1 @@
+"""Compile the training step for a TPU topology without a TPU."""

@@ -1,0 +1,1 @@
+"""Learn and extend tokenizers, initialise embeddings, measure fertility."""

@@ -1,0 +1,63 @@
+"""Everything that a step changes: parameters, optimizer state, step counters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """State of a training stage.
+
+    Attributes:
+      params: the model's parameters, float32, as `flax.nnx.State`.
+      optimizer_state: the optimizer's state; arrays as large as a parameter are laid out as that parameter.
+      step: int32 scalar, steps taken, skipped ones included.
+      skipped: int32 scalar, updates left out because loss or gradient was not finite or nothing had weight.
+    """
+
+    params: Any
+    optimizer_state: Any
+    step: Any
+    skipped: Any
+
+    @classmethod
+    def create(cls, params: Any, optimizer: optax.GradientTransformation, shardings: TrainState) -> TrainState:
+        """A fresh state around `params`, which keep their layout; the optimizer state is made in place on the mesh."""
+        optimizer_state = jax.jit(optimizer.init, out_shardings=shardings.optimizer_state)(params)
+        zeros = jax.jit(lambda: (jnp.zeros((), jnp.int32),) * 2, out_shardings=(shardings.step, shardings.skipped))
+        step, skipped = zeros()
+        return cls(params, optimizer_state, step, skipped)
+
+
+def abstract_state(abstract_params: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state as ShapeDtypeStructs with shardings.
+
+    Args:
+      abstract_params: the parameters as ShapeDtypeStructs with shardings.
+      optimizer: what the optimizer state is for.
+      mesh: where scalars are replicated.
+    """
+    replicated = NamedSharding(mesh, PartitionSpec())
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_params)
+    optimizer_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        jax.eval_shape(optimizer.init, abstract_params),
+        shardings,
+        transform_non_params=lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
+    )
+    counter = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
+    return TrainState(abstract_params, optimizer_state, counter, counter)
+
+
+def shardings_of(abstract: Any) -> Any:
+    """The shardings of a pytree of ShapeDtypeStructs or arrays."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract)

@@ -1,0 +1,205 @@
+"""The training step, for every objective: sums over micro-batches, one division, clip, finite check, update."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from seallm_jax.core.batch import Batch
+from seallm_jax.core.errors import UsageError
+from seallm_jax.core.schema import ModelConfig, TrainConfig
+from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.models.layout import abstract_decoder, parameter_shardings
+from seallm_jax.objectives.losses import LossSums
+from seallm_jax.objectives.registry import build_objective
+from seallm_jax.training.distributed import abstract_batch
+from seallm_jax.training.optimizer import build_optimizer, build_schedule
+from seallm_jax.training.state import TrainState, abstract_state, shardings_of
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepMetrics:
+    """What one step measured, on the device and replicated.
+
+    Attributes:
+      sums: loss, count, losses by language and objective metrics over the whole batch.
+      tokens: int32, positions that are not padding.
+      gradient_norm: float32, before clipping.
+      learning_rate: float32.
+      skipped: int32, updates skipped since the beginning.
+    """
+
+    sums: LossSums
+    tokens: jax.Array
+    gradient_norm: jax.Array
+    learning_rate: jax.Array
+    skipped: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgram:
+    """A jitted step and the shapes it is for.
+
+    Attributes:
+      run: (state, batch) -> (state, StepMetrics); the state given is donated.
+      abstract_state: the state as ShapeDtypeStructs with shardings.
+      abstract_batch: the batch likewise.
+      optimizer: makes the optimizer state.
+    """
+
+    run: Any
+    abstract_state: TrainState
+    abstract_batch: Batch
+    optimizer: optax.GradientTransformation
+
+
+def build_step(
+    model: ModelConfig,
+    train: TrainConfig,
+    mesh: Mesh,
+    rules: ShardingRules = ShardingRules(),
+    *,
+    sequence_length: int,
+    total_steps: int,
+    num_languages: int,
+    reference_columns: int = 0,
+) -> StepProgram:
+    """The step of a training stage on a mesh, not compiled yet. Allocates nothing.
+
+    Args:
+      model: shape of the model, vocabulary sizes filled in.
+      train: objective, optimizer, rows, accumulation, dtype and remat.
+      mesh: the device mesh.
+      rules: how logical axes are split over it.
+      sequence_length: positions per row.
+      total_steps: length of the learning-rate schedule.
+      num_languages: length of the sums by language.
+      reference_columns: width of the batch's `reference_logps`; 0 for a batch without them.
+
+    Raises:
+      UsageError: the rows of a micro-batch, or the positions of a row, cannot be split evenly over the mesh.
+    """
+    batch = abstract_batch(train.batch_rows, sequence_length, mesh, rules, reference_columns=reference_columns)
+    _check_split("batch_rows / accumulation", train.batch_rows // train.accumulation, mesh, rules.batch)
+    _check_split("packing.sequence_length", sequence_length, mesh, rules.sequence)
+    graph, parameters = abstract_decoder(model)
+    parameters = jax.tree.map(_with_sharding, parameters, parameter_shardings(parameters, mesh, rules))
+    optimizer = build_optimizer(train.optimizer, total_steps)
+    abstract = abstract_state(parameters, optimizer, mesh)
+    objective = build_objective(
+        train.objective,
+        num_languages,
+        compute_dtype=jnp.dtype(train.compute_dtype),
+        remat=train.remat,
+        mesh=mesh,
+        rules=rules,
+    )
+    step = functools.partial(
+        train_step,
+        loss=_loss_of(graph, objective),
+        optimizer=optimizer,
+        schedule=build_schedule(train.optimizer, total_steps),
+        accumulation=train.accumulation,
+        place_batch=lambda micro_batch: jax.lax.with_sharding_constraint(micro_batch, shardings_of(batch)),
+        place_gradient=lambda gradient: jax.lax.with_sharding_constraint(gradient, shardings_of(parameters)),
+    )
+    replicated = NamedSharding(mesh, PartitionSpec())
+    run = jax.jit(
+        step,
+        in_shardings=(shardings_of(abstract), shardings_of(batch)),
+        out_shardings=(shardings_of(abstract), replicated),
+        donate_argnums=0,
+    )
+    return StepProgram(run, abstract, batch, optimizer)
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    loss: Callable[[Any, Batch], tuple[jax.Array, LossSums]],
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    accumulation: int,
+    place_batch: Callable[[Batch], Batch],
+    place_gradient: Callable[[Any], Any],
+) -> tuple[TrainState, StepMetrics]:
+    """One optimizer step. The loss and the gradient do not depend on `accumulation` or the mesh.
+
+    An update whose loss or gradient is not finite, or for which nothing in the batch has weight, is left out and
+    counted.
+    """
+
+    def micro_step(carry, micro_batch):
+        (_, sums), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, place_batch(micro_batch))
+        return jax.tree.map(jnp.add, carry, (sums, place_gradient(gradient))), None
+
+    micro_batches = _split_rows(batch, accumulation)
+    zeros = (
+        _zeros_like_sums(loss, state.params, micro_batches),
+        place_gradient(jax.tree.map(jnp.zeros_like, state.params)),
+    )
+    (sums, gradient), _ = jax.lax.scan(micro_step, zeros, micro_batches)
+
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.count, 1.0), gradient)
+    norm = optax.global_norm(gradient)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)  # clips first
+    params = optax.apply_updates(state.params, updates)
+
+    healthy = jnp.isfinite(sums.loss) & jnp.isfinite(norm) & (sums.count > 0)
+    params, optimizer_state = jax.tree.map(
+        lambda new, old: jnp.where(healthy, new, old), (params, optimizer_state), (state.params, state.optimizer_state)
+    )
+    skipped = state.skipped + jnp.where(healthy, 0, 1)
+    metrics = StepMetrics(
+        sums=sums,
+        tokens=jnp.sum(batch.segment_ids != 0, dtype=jnp.int32),
+        gradient_norm=norm,
+        learning_rate=jnp.asarray(schedule(state.step - state.skipped), jnp.float32),
+        skipped=skipped,
+    )
+    return TrainState(params, optimizer_state, state.step + 1, skipped), metrics
+
+
+def _loss_of(graph: Any, objective: Callable[..., LossSums]) -> Callable[[Any, Batch], tuple[jax.Array, LossSums]]:
+    def loss(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
+        sums = objective(nnx.merge(graph, params), batch)
+        return sums.loss, sums
+
+    return loss
+
+
+def _split_rows(batch: Batch, accumulation: int) -> Batch:
+    """[B, ...] to [accumulation, B / accumulation, ...]. Micro-batch a takes rows a, a + accumulation, ...: each device
+    splits its own rows and none move."""
+    return jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def _zeros_like_sums(loss: Callable[..., Any], params: Any, micro_batches: Batch) -> LossSums:
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), micro_batches)
+    _, sums = jax.eval_shape(loss, params, first)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+
+
+def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _check_split(name: str, size: int, mesh: Mesh, axes: str | tuple[str, ...] | None) -> None:
+    names = (axes,) if isinstance(axes, str) else (axes or ())
+    shards = math.prod(mesh.shape[axis] for axis in names)
+    if size % shards:
+        raise UsageError(
+            f"{name} is {size}, which does not split over the {shards} devices of the mesh axes {', '.join(names)}; "
+            f"make it a multiple of {shards} or change config.mesh"
+        )

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seallm_jax.core.errors import SeallmError
+from seallm_jax.core.mesh import build_mesh
+from seallm_jax.core.schema import MeshConfig
+from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.kernels.cross_entropy.api import linear_log_probability
+from seallm_jax.kernels.cross_entropy.chunked_xla import chunked_xla_log_probability
+from seallm_jax.kernels.cross_entropy.reference import reference_log_probability
+
+B, T, M = 2, 5, 16
+VARIANTS = {
+    "one chunk": functools.partial(chunked_xla_log_probability, chunk=1024),
+    "many chunks": functools.partial(chunked_xla_log_probability, chunk=16),
+    "reference": reference_log_probability,
+}
+
+
+def random_problem(seed: int, V: int, logical_size: int, rows: int = B, positions: int = T):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    hidden = jax.random.normal(keys[0], (rows, positions, M))
+    output = jax.random.normal(keys[1], (V, M))
+    targets = jax.random.randint(keys[2], (rows, positions), 0, logical_size)
+    cotangent = jax.random.normal(keys[3], (rows, positions))
+    return hidden, output, targets, cotangent
+
+
+@functools.partial(jax.jit, static_argnames=("variant", "logical_size"))
+def values_and_gradients(hidden, output, targets, cotangent, *, variant, logical_size):
+    def run(hidden, output):
+        return tuple(VARIANTS[variant](hidden, output, targets, logical_size=logical_size))
+
+    log_probability, pullback, correct = jax.vjp(run, hidden, output, has_aux=True)
+    return log_probability, correct, *pullback(cotangent)
+
+
+@pytest.mark.parametrize("variant", ["one chunk", "many chunks"])
+@pytest.mark.parametrize(("V", "logical_size"), [(256, 256), (256, 131), (128, 1), (37, 30)])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**20), scale=st.sampled_from([0.01, 1.0, 100.0]))
+def test_values_and_gradients_are_those_of_the_oracle(variant, V, logical_size, seed, scale):
+    hidden, output, targets, cotangent = random_problem(seed, V, logical_size)
+    run = functools.partial(values_and_gradients, scale * hidden, output, targets, cotangent, logical_size=logical_size)
+    found, expected = run(variant=variant), run(variant="reference")
+    np.testing.assert_array_equal(found[1], expected[1])
+    for name, i in {"value": 0, "d hidden": 2, "d output": 3}.items():
+        x, y = found[i], expected[i]
+        # Rounding of the logits, which grow with the scale, becomes a relative error of the probabilities.
+        np.testing.assert_allclose(x, y, rtol=2e-5 * max(1.0, scale), atol=2e-5 * max(1.0, scale), err_msg=name)
+
+
+def test_oracle_is_the_cross_entropy_of_optax():
+    hidden, output, targets, _ = random_problem(0, 64, 50)
+    found = linear_log_probability(hidden, output, targets, logical_size=50, implementation="reference")
+    logits = jnp.einsum("btm,vm->btv", hidden, output[:50], precision="highest")
+    expected = -optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    np.testing.assert_allclose(found.log_probability, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found.correct, logits.argmax(-1) == targets)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padded_rows_of_the_matrix_change_nothing_and_get_no_gradient(variant):
+    hidden, output, targets, cotangent = random_problem(0, 256, 131)
+    run = functools.partial(values_and_gradients, hidden, targets=targets, cotangent=cotangent, variant=variant)
+    found = run(output=output, logical_size=131)
+    other = run(output=output.at[131:].set(1e4), logical_size=131)
+    for x, y in zip(found, other, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert not np.any(found[3][131:])
+
+
+def test_gradient_of_a_float32_matrix_stays_float32_under_bfloat16():
+    hidden, output, targets, cotangent = random_problem(0, 256, 256, rows=8, positions=32)
+    run = functools.partial(values_and_gradients, targets=targets, cotangent=cotangent, logical_size=256)
+    exact = run(hidden, output, variant="reference")
+    found = run(hidden.astype(jnp.bfloat16), output, variant="many chunks")
+    assert [x.dtype for x in found] == [jnp.float32, jnp.bool_, jnp.bfloat16, jnp.float32]
+    np.testing.assert_allclose(found[0], exact[0], atol=0.1)
+    np.testing.assert_allclose(found[3], exact[3], atol=0.1)
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}], ids=str)
+def test_value_and_gradients_do_not_depend_on_the_mesh(axes):
+    hidden, output, targets, cotangent = random_problem(0, 512, 400, rows=8)
+    run = functools.partial(values_and_gradients, variant="many chunks", logical_size=400)
+    expected = run(hidden, output, targets, cotangent)
+    mesh, rules = build_mesh(MeshConfig(**axes)), ShardingRules()
+    found = run(
+        jax.device_put(hidden, rules.sharding(mesh, "batch", "sequence", None)),
+        jax.device_put(output, rules.sharding(mesh, "vocabulary", "hidden")),
+        jax.device_put(targets, rules.sharding(mesh, "batch", "sequence")),
+        jax.device_put(cotangent, rules.sharding(mesh, "batch", "sequence")),
+    )
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_vocabulary_never_becomes_full_logits():
+    rows, positions, V = 4, 64, 1 << 16
+    shapes = [((rows, positions, M), jnp.float32), ((V, M), jnp.float32), ((rows, positions), jnp.int32)]
+
+    def loss(hidden, output, targets):
+        return linear_log_probability(hidden, output, targets, logical_size=V).log_probability.sum()
+
+    arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < rows * positions * V * 4 / 3
+
+
+def test_wrong_arguments_are_errors():
+    hidden, output, targets, _ = random_problem(0, 64, 50)
+    with pytest.raises(SeallmError, match="no implementation 'fused'"):
+        linear_log_probability(hidden, output, targets, logical_size=50, implementation="fused")
+    with pytest.raises(ValueError, match="logical_size 65 of an output matrix with 64 rows"):
+        linear_log_probability(hidden, output, targets, logical_size=65)
+    with pytest.raises(ValueError, match="targets"):
+        linear_log_probability(hidden, output, targets[:, 1:], logical_size=50)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from seallm_jax.core.schema import ObjectiveConfig
+from seallm_jax.objectives import language_modeling
+
+objective = language_modeling.build(ObjectiveConfig(), 4, compute_dtype=jnp.float32)
+
+
+def test_sums_are_those_of_optax_by_language(model, batch):
+    sums = objective(model, batch)
+    logits = model.logits(model(batch.tokens, batch.positions, batch.segment_ids, compute_dtype=jnp.float32))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits[..., :60], batch.targets) * batch.loss_weights
+    np.testing.assert_allclose(sums.loss, losses.sum(), rtol=1e-5)
+    assert sums.count == 12
+    for language in range(4):
+        here = batch.language_ids == language
+        np.testing.assert_allclose(sums.by_language["loss"][language], losses[here].sum(), rtol=1e-5)
+        np.testing.assert_allclose(sums.by_language["count"][language], batch.loss_weights[here].sum())
+    correct = (logits.argmax(-1) == batch.targets) * batch.loss_weights
+    assert sums.metrics["accuracy"] == (correct.sum(), 12)
+
+
+def test_weights_scale_the_loss_and_its_gradient(model, batch):
+    graph, parameters = nnx.split(model)
+    run = jax.jit(jax.value_and_grad(lambda p, batch: objective(nnx.merge(graph, p), batch).loss))
+    loss, gradients = run(parameters, batch)
+    twice, gradients_twice = run(parameters, dataclasses.replace(batch, loss_weights=2 * batch.loss_weights))
+    np.testing.assert_allclose(twice, 2 * loss, rtol=1e-6)
+    for x, y in zip(jax.tree.leaves(gradients_twice), jax.tree.leaves(gradients), strict=True):
+        np.testing.assert_allclose(x, 2 * y, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_without_weight_give_zero_and_a_finite_gradient(model, batch):
+    graph, parameters = nnx.split(model)
+    empty = jax.tree.map(jnp.zeros_like, batch)
+    loss, gradients = jax.value_and_grad(lambda p: objective(nnx.merge(graph, p), empty).loss)(parameters)
+    assert loss == 0 and not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))

@@ -1,0 +1,126 @@
+"""The step as training runs it, compiled for real TPU slices: what fits, what does not, and what was asked wrongly."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+
+import pytest
+
+from seallm_jax.core.errors import SeallmError, UsageError
+from seallm_jax.core.schema import MeshConfig, ModelConfig, ObjectiveConfig, PackingConfig, TrainConfig
+from seallm_jax.planning import compile as planning
+from seallm_jax.planning.compile import plan_step
+from seallm_jax.planning.topology import GIB
+
+QUICKSTART = ModelConfig(vocabulary_size=6144, padded_vocabulary_size=6144)
+# Llama-2 7B with 16512 new tokens
+LARGE = ModelConfig(
+    vocabulary_size=48512,
+    padded_vocabulary_size=48512,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_layers=32,
+    num_heads=32,
+    num_key_value_heads=32,
+    head_size=128,
+    max_positions=4096,
+)
+LARGE_PARAMETERS = 32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 2 * 48512 * 4096 + 4096
+
+
+@pytest.fixture(scope="module")
+def plans():
+    """Four compilations, two at a time."""
+    pytest.importorskip("libtpu")
+    full = TrainConfig(batch_rows=256, remat="full")
+    row = PackingConfig(sequence_length=2048)
+    wanted = {
+        "7B on 256": (LARGE, full, row, MeshConfig(), "v5e:16x16"),
+        "7B on 16": (LARGE, dataclasses.replace(full, batch_rows=32), row, MeshConfig(), "v5e:4x4"),
+        "quickstart": (QUICKSTART, TrainConfig(batch_rows=16), PackingConfig(), MeshConfig(), "v5e:4x4"),
+        "too large": (
+            dataclasses.replace(LARGE, num_layers=48),
+            TrainConfig(batch_rows=1, remat="full"),
+            PackingConfig(sequence_length=128),
+            MeshConfig(),
+            "v5e:1x1",
+        ),
+    }
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        started = {name: pool.submit(plan_step, *arguments) for name, arguments in wanted.items()}
+        return {name: future.result() for name, future in started.items()}
+
+
+def test_quickstart_fits(plans):
+    plan = plans["quickstart"]
+    assert plan.fits and plan.devices == 16 and plan.mesh["fsdp"] == 16
+    assert 0 < plan.peak_bytes < GIB and plan.exceeds_bytes == 0
+    assert plan.compile_seconds > 0 and ("verdict", "fits") in plan.rows()
+    assert type(plan)(**{k: v for k, v in plan.to_json().items() if k != "exceeds_bytes"}) == plan
+
+
+@pytest.mark.parametrize(("name", "devices", "rows"), [("7B on 16", 16, 32), ("7B on 256", 256, 256)])
+def test_7b_fits_with_one_layer_gathered_at_a_time_and_no_logits(plans, name, devices, rows):
+    plan = plans[name]
+    assert plan.fits and plan.devices == devices
+    assert plan.parameter_bytes == pytest.approx(4 * LARGE_PARAMETERS / devices, rel=0.02)
+    assert plan.optimizer_bytes == pytest.approx(2 * plan.parameter_bytes, rel=0.02)
+    assert plan.alias_bytes == pytest.approx(plan.output_bytes, rel=0.01)  # donated: nothing is held twice
+    on_a_device = rows // devices
+    inputs_of_layers = 32 * on_a_device * 2048 * 4096 * 2
+    gradient = plan.parameter_bytes
+    one_layer = (LARGE_PARAMETERS // 32) * 2
+    all_layers, logits = 32 * one_layer, on_a_device * 2048 * 48512 * 4
+    assert plan.temporary_bytes < gradient + inputs_of_layers + 3 * one_layer + GIB // 2
+    assert plan.temporary_bytes < min(all_layers, gradient + inputs_of_layers + one_layer + 2 * logits)
+    # 6 N per token and causal attention
+    tokens = rows * 2048
+    assert plan.model_flops * devices == pytest.approx(6 * 6.87e9 * tokens, rel=0.1)
+
+
+def test_what_does_not_fit_says_by_how_much(plans):
+    plan = plans["too large"]
+    assert not plan.fits and plan.needed_bytes is not None
+    assert plan.needed_bytes > 3 * plan.parameter_bytes * 0.9 and plan.exceeds_bytes > 60 * GIB
+    assert any("does not fit, by" in text for _, text in plan.rows())
+
+
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [
+        ("v9:4x4", r"topology 'v9:4x4' is not known; write one of v4, v5e"),
+        ("v5e", "as in v5e:16x16"),
+        ("v5e:2x2x2", "v5e has 2 dimensions, as in v5e:4x4"),
+        ("v5p:4x4", "v5p has 3 dimensions"),
+    ],
+)
+def test_unknown_topologies(topology, message):
+    with pytest.raises(UsageError, match=message):
+        plan_step(QUICKSTART, TrainConfig(), PackingConfig(), MeshConfig(), topology)
+
+
+def test_errors_of_the_child_come_back_as_errors():
+    pytest.importorskip("libtpu")
+    with pytest.raises(UsageError, match=r"batch_rows / accumulation is 3, .*16 devices"):
+        plan_step(QUICKSTART, TrainConfig(batch_rows=3), PackingConfig(), MeshConfig(), "v5e:4x4")
+
+
+def test_a_problem_of_the_model_is_not_blamed_on_the_compiler():
+    pytest.importorskip("libtpu")
+    with pytest.raises(SeallmError, match="^model.vocabulary_size is 0"):
+        plan_step(ModelConfig(), TrainConfig(), PackingConfig(), MeshConfig(), "v5e:4x4")
+
+
+def test_without_libtpu(monkeypatch):
+    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SeallmError, match="pip install libtpu"):
+        plan_step(QUICKSTART, TrainConfig(), PackingConfig(), MeshConfig(), "v5e:4x4")
+
+
+def test_preferences_compile_with_their_references():
+    pytest.importorskip("libtpu")
+    small = dataclasses.replace(QUICKSTART, vocabulary_size=500, padded_vocabulary_size=512, num_layers=1)
+    train = TrainConfig(batch_rows=4, objective=ObjectiveConfig(name="dpo"))
+    plan = plan_step(small, train, PackingConfig(sequence_length=128, maximum_pairs=2), MeshConfig(), "v5e:2x2")
+    assert plan.fits and plan.batch_bytes == 128 * 6 * 4 + 4 * 4

@@ -1,0 +1,199 @@
+"""What is saved comes back, on any mesh; what is missing, damaged or another's is an error that says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seallm_jax.core.errors import SeallmError
+from seallm_jax.core.mesh import build_mesh
+from seallm_jax.core.schema import MeshConfig, ModelConfig, OptimizerConfig
+from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.training.checkpoint import (
+    Checkpoints,
+    Identity,
+    from_names,
+    read_checkpoint_metadata,
+    restore_parameters,
+    to_names,
+)
+from seallm_jax.training.optimizer import build_optimizer
+from seallm_jax.training.state import TrainState, abstract_state, shardings_of
+
+MODEL = ModelConfig(vocabulary_size=10, padded_vocabulary_size=16)
+IDENTITY = Identity(MODEL, tokenizer_digest="abc", curriculum_digest="order", batch_rows=4, seed=1)
+OPTIMIZER = build_optimizer(OptimizerConfig(), 10)
+
+
+def abstract_parameters(mesh, rows=16):
+    rules = ShardingRules()
+    table = jax.ShapeDtypeStruct((rows, 8), jnp.float32, sharding=rules.sharding(mesh, "vocabulary", "hidden"))
+    scale = jax.ShapeDtypeStruct((8,), jnp.float32, sharding=rules.sharding(mesh, "norm"))
+    return {"embedding": {"kernel": table}, "final_norm": {"scale": scale}}
+
+
+def mesh_of(count, **axes):
+    if jax.device_count() < count:
+        pytest.skip(f"needs {count} emulated devices")
+    return build_mesh(MeshConfig(**axes), jax.devices()[:count])
+
+
+def make_state(mesh, value=1.0):
+    abstract = abstract_state(abstract_parameters(mesh), OPTIMIZER, mesh)
+    table = np.zeros((16, 8), np.float32)
+    table[:10] = value + np.arange(80).reshape(10, 8) / 7
+    host = {"embedding": {"kernel": table}, "final_norm": {"scale": np.full(8, value, np.float32)}}
+    params = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), host, abstract.params)
+    state = TrainState.create(params, OPTIMIZER, shardings_of(abstract))
+    return dataclasses.replace(state, step=state.step + 3, skipped=state.skipped + 1), abstract
+
+
+def save(directory, steps=(3,), identity=IDENTITY, **options):
+    mesh = build_mesh(MeshConfig(), jax.devices()[:1])
+    checkpoints = Checkpoints(directory, identity, **options)
+    for step in steps:
+        state, abstract = make_state(mesh, float(step))
+        checkpoints.save(state, step=step, rows=4 * step, telemetry={"tokens": 7})
+    checkpoints.close()
+    return state, abstract
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
+
+
+def test_round_trip_keeps_the_newest(tmp_path):
+    state, abstract = save(tmp_path / "c", steps=(1, 2, 3), keep=2)
+    checkpoints = Checkpoints(tmp_path / "c", IDENTITY, keep=2)
+    assert checkpoints.latest_step == 3
+    restored = checkpoints.restore(abstract)
+    checkpoints.close()
+    assert_equal(restored.state, state)
+    assert (restored.rows, restored.telemetry) == (12, {"tokens": 7})
+    assert sorted(p.name for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == ["2", "3"]
+    metadata = read_checkpoint_metadata(tmp_path / "c")
+    assert metadata["identity"]["curriculum_digest"] == "order" and "jax" in metadata["versions"]
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 2, "tensor": 4}])
+def test_restore_on_another_mesh(tmp_path, axes):
+    state, _ = save(tmp_path)
+    _, abstract = make_state(mesh_of(8, **axes))
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    restored = checkpoints.restore(abstract).state
+    checkpoints.close()
+    assert_equal(restored, state)
+    for leaf, like in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True):
+        assert leaf.sharding == like.sharding
+
+
+@pytest.mark.parametrize("rows", [12, 32])
+def test_the_padded_vocabulary_may_change(tmp_path, rows):
+    state, _ = save(tmp_path)
+    mesh = build_mesh(MeshConfig(), jax.devices()[:1])
+    model = dataclasses.replace(MODEL, padded_vocabulary_size=rows)
+    restored = restore_parameters(tmp_path, abstract_parameters(mesh, rows), model, tokenizer_digest="abc")
+    table = np.asarray(restored["embedding"]["kernel"])
+    np.testing.assert_array_equal(table[:10], np.asarray(state.params["embedding"]["kernel"])[:10])
+    assert table.shape == (rows, 8) and not table[10:].any()
+    assert_equal(restored["final_norm"], state.params["final_norm"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"curriculum_digest": "other"}, r"order of the training rows: curriculum_digest is order, this run has other"),
+        ({"seed": 2}, r"seed is 1, this run has 2"),
+        ({"batch_rows": 8}, r"batch_rows is 4, this run has 8"),
+        ({"tokenizer_digest": "xyz"}, r"another tokenizer \(digest abc, this run has xyz\)"),
+        ({"model": dataclasses.replace(MODEL, vocabulary_size=11)}, r"vocabulary_size is 10, this run has 11"),
+        ({"model": dataclasses.replace(MODEL, num_layers=9)}, r"num_layers is 4, this run has 9"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, change, message):
+    _, abstract = save(tmp_path)
+    checkpoints = Checkpoints(tmp_path, dataclasses.replace(IDENTITY, **change))
+    with pytest.raises(SeallmError, match=message) as error:
+        checkpoints.restore(abstract)
+    checkpoints.close()
+    assert str(tmp_path / "3") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_parameters_of_another_tokenizer_or_model_are_refused(tmp_path):
+    _, abstract = save(tmp_path)
+    with pytest.raises(SeallmError, match="another tokenizer"):
+        restore_parameters(tmp_path, abstract.params, MODEL, tokenizer_digest="xyz")
+    with pytest.raises(SeallmError, match="vocabulary_size is 10, this run has 12"):
+        restore_parameters(tmp_path, abstract.params, dataclasses.replace(MODEL, vocabulary_size=12))
+
+
+def test_missing(tmp_path):
+    mesh = build_mesh(MeshConfig(), jax.devices()[:1])
+    with pytest.raises(SeallmError, match=r"nowhere does not exist; run the training stage"):
+        restore_parameters(tmp_path / "nowhere", abstract_parameters(mesh), MODEL)
+    with pytest.raises(SeallmError, match=r"holds no checkpoint; run the training stage"):
+        restore_parameters(tmp_path, abstract_parameters(mesh), MODEL)
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    assert checkpoints.latest_step is None
+    with pytest.raises(SeallmError, match="holds no checkpoint"):
+        checkpoints.restore(abstract_state(abstract_parameters(mesh), OPTIMIZER, mesh))
+    checkpoints.close()
+
+
+def data_files(directory: pathlib.Path) -> list[pathlib.Path]:
+    return list((directory / "parameters").glob("**/d/*"))
+
+
+def truncate(step: pathlib.Path) -> None:
+    for path in data_files(step):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def flip_bits(step: pathlib.Path) -> None:
+    for path in data_files(step):
+        data = bytearray(path.read_bytes())
+        for index in range(len(data) // 4, len(data) - 8, 16):
+            data[index] ^= 0x10
+        path.write_bytes(data)
+
+
+def remove_metadata(step: pathlib.Path) -> None:
+    (step / "metadata" / "metadata").unlink()
+
+
+def spoil_metadata(step: pathlib.Path) -> None:
+    (step / "metadata" / "metadata").write_text('{"format": 1, "id')
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_bits, remove_metadata, spoil_metadata])
+def test_damage_is_reported_with_the_path_and_the_way_out(tmp_path, damage):
+    _, abstract = save(tmp_path, steps=(2, 3))
+    damage(tmp_path / "3")
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    with pytest.raises(SeallmError, match=r"is damaged .* remove that directory to continue") as error:
+        checkpoints.restore(abstract)
+    checkpoints.close()
+    assert str(tmp_path / "3") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_wrong_value_that_still_decodes_is_found_by_the_checksum(tmp_path):
+    _, abstract = save(tmp_path)
+    path = tmp_path / "3" / "metadata" / "metadata"
+    checksum = read_checkpoint_metadata(tmp_path)["checksums"]["parameters"]
+    path.write_text(path.read_text().replace(str(checksum), str(checksum ^ 1)))
+    with pytest.raises(SeallmError, match="the checksum of parameters is wrong"):
+        restore_parameters(tmp_path, abstract.params, MODEL)
+
+
+def test_names_do_not_depend_on_the_classes_that_hold_the_arrays():
+    state = OPTIMIZER.init({"head": {"kernel": jnp.ones((2, 2))}})
+    names = to_names(state)
+    assert all(isinstance(name, str) for name in names)
+    assert_equal(from_names(state, names), state)
+    assert jax.tree.structure(from_names(state, names)) == jax.tree.structure(state)

@@ -1,0 +1,166 @@
+"""A small training job on a made-up source, for tests in this process and, run as a script, in others.
+
+The script takes one JSON argument, the fields of `Settings`, and writes a line per step to `trace`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from flax import nnx
+
+from seallm_jax.core.batch import Batch
+from seallm_jax.core.languages import Languages
+from seallm_jax.core.mesh import build_mesh
+from seallm_jax.core.progress import Progress
+from seallm_jax.core.schema import MeshConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, TrainConfig
+from seallm_jax.models.layout import initialize
+from seallm_jax.training.distributed import initialize_distributed
+from seallm_jax.training.loop import StepInfo, TrainingJob, train
+from seallm_jax.training.preemption import Preempted
+
+VOCABULARY = 60
+MODEL = ModelConfig(
+    vocabulary_size=VOCABULARY,
+    padded_vocabulary_size=128,
+    hidden_size=16,
+    intermediate_size=32,
+    num_layers=2,
+    num_heads=4,
+    num_key_value_heads=2,
+    head_size=4,
+)
+LANGUAGES = Languages(("en", "km"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeSource:
+    """Rows that are a pure function of their index: two documents (or a preference pair) and some padding."""
+
+    total_rows: int
+    batch_rows: int
+    sequence_length: int = 24
+    reference_columns: int = 0
+    seed: int = 0
+    log: str = ""  # file that gets the digest of every batch
+
+    @property
+    def digest(self) -> str:
+        return f"fake-{self.seed}-{self.total_rows}"
+
+    def row(self, index: int) -> tuple[np.ndarray, ...]:
+        random = np.random.default_rng([self.seed, index])
+        T = self.sequence_length
+        cut, end = random.integers(6, 12), random.integers(15, T)
+        ids = np.cumsum(random.choice([1, 2], T + 1, p=[0.8, 0.2])) % VOCABULARY
+        position = np.arange(T)
+        segment = np.where(position < cut, 1, np.where(position < end, 2, 0))
+        weight = (segment > 0) & (position != cut - 1) & ((position > 2) | (self.reference_columns == 0))
+        return ids[:-1], ids[1:], np.where(segment == 2, position - cut, position), segment, weight, segment % 2
+
+    def batches(self, start_row: int, rows: slice) -> Iterator[Batch]:
+        for first in range(start_row, self.total_rows - self.batch_rows + 1, self.batch_rows):
+            columns = zip(*(self.row(first + index) for index in range(rows.start, rows.stop)), strict=True)
+            tokens, targets, positions, segments, weights, languages = (np.stack(c).astype(np.int32) for c in columns)
+            shape = (rows.stop - rows.start, self.reference_columns)
+            references = np.full(shape, -30.0, np.float32) if self.reference_columns else None
+            if self.log:
+                digest = hashlib.sha256(tokens.tobytes() + segments.tobytes()).hexdigest()
+                with open(self.log, "a") as file:
+                    file.write(f"{first} {digest}\n")
+            yield Batch(tokens, targets, positions, segments, weights.astype(np.float32), languages, references)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a test varies."""
+
+    directory: str
+    steps: int = 6
+    batch_rows: int = 8
+    accumulation: int = 1
+    mesh: dict[str, int] = dataclasses.field(default_factory=dict)
+    devices: int = 0  # 0: all
+    objective: str = "language_modeling"
+    checkpoint_every: int = 100
+    log_every: int = 1
+    learning_rate: float = 1e-2
+    kill_at: int = 0  # SIGKILL to itself after this step
+    terminate_at: int = 0  # SIGTERM to itself after this step
+    pause: float = 0.0  # seconds of sleep after each step
+    trace: str = ""
+    batch_log: str = ""
+    process: int = 0
+    processes: int = 1
+    coordinator: str = ""
+
+
+def make_job(settings: Settings) -> TrainingJob:
+    mesh = build_mesh(MeshConfig(**settings.mesh), jax.devices()[: settings.devices or None])
+    return TrainingJob(
+        name="test",
+        directory=pathlib.Path(settings.directory),
+        model=MODEL,
+        train=TrainConfig(
+            objective=ObjectiveConfig(name=settings.objective),
+            optimizer=OptimizerConfig(learning_rate=settings.learning_rate),
+            batch_rows=settings.batch_rows,
+            accumulation=settings.accumulation,
+            compute_dtype="float32",
+            checkpoint_every=settings.checkpoint_every,
+            log_every=settings.log_every,
+        ),
+        languages=LANGUAGES,
+        source=FakeSource(
+            settings.steps * settings.batch_rows,
+            settings.batch_rows,
+            reference_columns=2 if settings.objective == "dpo" else 0,
+            log=settings.batch_log,
+        ),
+        tokenizer_digest="tokenizer",
+        mesh=mesh,
+    )
+
+
+def run(job: TrainingJob) -> list[StepInfo]:
+    return list(iterate(job))
+
+
+def iterate(job: TrainingJob) -> Iterator[StepInfo]:
+    def initial(abstract):
+        return nnx.state(initialize(job.model, seed=job.seed, mesh=job.mesh, rules=job.rules))
+
+    return train(job, initial, Progress.silent())
+
+
+def main() -> int:
+    settings = Settings(**json.loads(sys.argv[1]))
+    if settings.processes > 1:
+        initialize_distributed(settings.coordinator, settings.processes, settings.process)
+    try:
+        for info in iterate(make_job(settings)):
+            if settings.trace:
+                with open(settings.trace, "a") as file:
+                    file.write(json.dumps([info.step, info.loss, info.gradient_norm, info.tokens]) + "\n")
+            for at, signum in ((settings.kill_at, signal.SIGKILL), (settings.terminate_at, signal.SIGTERM)):
+                if info.step == at:
+                    os.kill(os.getpid(), signum)
+            time.sleep(settings.pause)
+    except Preempted as preempted:
+        print(preempted, file=sys.stderr)
+        return preempted.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
