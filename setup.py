@@ -21,6 +21,7 @@ INSTALL_REQUIRES = [
     "pyarrow>=20",
     "datasketch>=2.0,<3",
     "py3langid>=0.4,<0.5",
+    "scipy>=1.14",
     # tokenizers and the Hugging Face formats
     "sentencepiece>=0.2.3,<0.4",
     "protobuf>=5",

@@ -32,10 +32,11 @@ def get_config():
             hidden_size=192,
             intermediate_size=512,
             num_layers=4,
-            num_heads=6,
-            num_key_value_heads=2,
-            head_size=32,
+            num_heads=3,
+            num_key_value_heads=1,
+            head_size=64,
             max_positions=1024,
+            initializer_range=0.06,
         ),
         train=_train(_stages(("english", 400_000, {"text/*": 1.0})), learning_rate=3e-3),
     )
@@ -90,8 +91,8 @@ def _stages(*stages, alpha=0.5, maximum_epochs=8.0):
 def _train(curriculum, *, learning_rate, objective=None):
     train = _section(
         curriculum=curriculum,
-        batch_rows=8,
-        compute_dtype="float32",
+        batch_rows=4,
+        compute_dtype="bfloat16",
         checkpoint_every=100,
         log_every=5,
         optimizer=_section(learning_rate=learning_rate, schedule="cosine", warmup_fraction=0.05),

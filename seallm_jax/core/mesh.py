@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-
-import jax
-import numpy as np
+from typing import TYPE_CHECKING
 
 from seallm_jax.core.errors import UsageError
 from seallm_jax.core.schema import MeshConfig
+
+if TYPE_CHECKING:
+    import jax
 
 AXES = ("data", "fsdp", "context", "tensor")
 
@@ -20,9 +22,13 @@ def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) 
     Raises:
       UsageError: the axis sizes do not multiply to the number of devices.
     """
+    # here, so that commands which only name a mesh start without JAX
+    import jax
+    import numpy as np
+
     devices = list(jax.devices() if devices is None else devices)
     sizes = dataclasses.asdict(config)
-    known = int(np.prod([size for size in sizes.values() if size > 0]))
+    known = math.prod(size for size in sizes.values() if size > 0)
     free = [axis for axis, size in sizes.items() if size == -1]
     if free and len(devices) % known == 0:
         sizes[free[0]] = len(devices) // known
@@ -35,5 +41,5 @@ def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) 
     else:
         from jax.experimental import mesh_utils
 
-        array = mesh_utils.create_device_mesh(shape, devices)
+        array = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return jax.sharding.Mesh(array, AXES)

@@ -302,7 +302,8 @@ class DataConfig:
       instructions: file or directory of conversations: `messages`, Alpaca or ShareGPT rows.
       preferences: file or directory of `prompt`, `chosen`, `rejected` rows.
       parallel: file or directory of aligned sentences, one field a language, for fertility relative to English.
-      preference_holdout: share of the pairs of each language that is kept for evaluation.
+      preference_holdout: share of the prompts whose pairs are kept for evaluation, by hash; where a language has few
+        distinct prompts it may get none.
     """
 
     instructions: str = ""

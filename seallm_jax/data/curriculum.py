@@ -193,13 +193,19 @@ class Curriculum:
     def save(self, directory: pathlib.Path) -> pathlib.Path:
         """Keeps the compiled schedule in `directory` under its digest. Returns its folder."""
         folder = directory / _folder(self.digest)
-        with atomic_directory(folder) as temporary:
-            np.save(temporary / "order.npy", self.order, allow_pickle=False)
-            np.save(temporary / "starts.npy", self.schedule.starts, allow_pickle=False)
-            np.save(temporary / "weights.npy", self.schedule.weights, allow_pickle=False)
-            order_digest = hashlib.sha256(self.order.tobytes()).hexdigest()
-            record = self._description() | {"digest": self.digest, "order_digest": order_digest}
-            write_json(temporary / "schedule.json", record)
+        if folder.exists():
+            return folder
+        try:
+            with atomic_directory(folder) as temporary:
+                np.save(temporary / "order.npy", self.order, allow_pickle=False)
+                np.save(temporary / "starts.npy", self.schedule.starts, allow_pickle=False)
+                np.save(temporary / "weights.npy", self.schedule.weights, allow_pickle=False)
+                order_digest = hashlib.sha256(self.order.tobytes()).hexdigest()
+                record = self._description() | {"digest": self.digest, "order_digest": order_digest}
+                write_json(temporary / "schedule.json", record)
+        except SeallmError:
+            if not folder.exists():  # another process of the run may have been first
+                raise
         return folder
 
     @classmethod

@@ -11,8 +11,8 @@ import numpy as np
 
 from seallm_jax.core.errors import SeallmError
 
-# version, flags, pieces, ids, checksum of everything behind the header
-_HEADER = struct.Struct("<HHIII")
+_HEADER = struct.Struct("<HHII")  # version, flags, pieces, ids
+_CHECKSUM = struct.Struct("<I")  # of all the rest
 _VERSION = 1
 _WIDE_IDS = 1  # ids take four bytes, not two
 _MASKED = 2  # a bit per position tells whether its target is learned
@@ -116,20 +116,22 @@ class PackedRow:
         if self.learned is not None:
             flags |= _MASKED
             body += np.packbits(self.learned).tobytes()
-        return _HEADER.pack(_VERSION, flags, len(table), len(self.ids), zlib.crc32(body)) + body
+        header = _HEADER.pack(_VERSION, flags, len(table), len(self.ids))
+        return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PackedRow:
         """The inverse of `to_bytes`. Raises SeallmError for bytes that are not an undamaged row."""
-        if len(data) < _HEADER.size:
+        behind = _HEADER.size + _CHECKSUM.size
+        if len(data) < behind:
             raise SeallmError(f"a packed row of {len(data)} bytes is cut off; pack the source again")
-        version, flags, count, length, checksum = _HEADER.unpack_from(data)
+        version, flags, count, length = _HEADER.unpack_from(data)
         if version != _VERSION:
             raise SeallmError(
                 f"a packed row has format {version}, this version reads {_VERSION}; pack the source again"
             )
-        body = memoryview(data)[_HEADER.size :]
-        if zlib.crc32(body) != checksum:
+        body = memoryview(data)[behind:]
+        if (zlib.crc32(body, zlib.crc32(data[: _HEADER.size])),) != _CHECKSUM.unpack_from(data, _HEADER.size):
             raise SeallmError("a packed row is damaged (its checksum differs); pack the source again")
         table = np.frombuffer(body, _PIECE, count)
         start = count * _PIECE.itemsize

@@ -11,16 +11,17 @@ from seallm_jax.data.packing import fill_gaps, pack
 from seallm_jax.data.row import PackedRow, Piece
 from seallm_jax.data.shards import ShardIndex, ShardWriter
 
-POOL_POSITIONS = 1 << 22
+POOL_POSITIONS = 1 << 22  # held at least, and
+POOL_ROWS = 64  # this many rows
 FULL = 0.99
 
 
 class RowPacker:
     """Rows of one source.
 
-    Documents are held until `pool_positions` positions are there, then packed. Rows that are not full go back to the
-    pool (a quarter of them at most), so that a long source is packed as well as a short one, in bounded memory. Running
-    text may be cut where rows would be less than 99 % full together.
+    Documents are held until `pool_positions` positions (by default some four million) are there, then packed. Rows that
+    are not full go back to the pool (a quarter of them at most), so that a long source is packed as well as a short
+    one, in bounded memory. Running text may be cut where rows would be less than 99 % full together.
 
     Attributes:
       documents: documents added so far.
@@ -33,12 +34,12 @@ class RowPacker:
         *,
         maximum_items: int = 0,
         may_cut: bool = False,
-        pool_positions: int = POOL_POSITIONS,
+        pool_positions: int = 0,
     ):
         self._sequence_length = sequence_length
         self._maximum_items = maximum_items
         self._may_cut = may_cut
-        self._pool_positions = pool_positions
+        self._pool_positions = pool_positions or max(POOL_POSITIONS, POOL_ROWS * sequence_length)
         self._writer = ShardWriter(directory)
         self._pool: list[Sequence[Piece]] = []
         self._held = 0

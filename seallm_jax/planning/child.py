@@ -28,8 +28,9 @@ OUT_OF_MEMORY = "CompileTimeHbmOom"
 
 
 def main() -> None:
-    """Reads the request, compiles, and writes {"plan": ...}, or the message of what failed under usage, problem or error."""
+    """Reads the request, compiles, and writes {"plan": ...}, or a message under "usage", "problem" or "error"."""
     answer, request = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
+    result: dict[str, Any]
     try:
         result = {"plan": compile_plan(request)}
     except UsageError as error:

@@ -31,8 +31,7 @@ def initialize_distributed(
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
         raise UsageError("give --coordinator, --num_processes and --process_id together, or none of them on a cluster")
-    if "cpu" in str(jax.config.jax_platforms or ""):
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # CPU devices alone look at it
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
@@ -69,7 +68,8 @@ def global_batch(local: Batch, rows: slice, abstract: Batch) -> Batch:
     """
 
     def place(array: np.ndarray, whole: jax.ShapeDtypeStruct) -> jax.Array:
-        def read(index: tuple[slice, ...]) -> np.ndarray:
+        def read(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None  # None stands for a scalar
             start, stop, _ = index[0].indices(whole.shape[0])
             return array[(slice(start - rows.start, stop - rows.start), *index[1:])]
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.languages import Languages
-from seallm_jax.core.paths import value_digest
+from seallm_jax.core.paths import read_json, value_digest
 from seallm_jax.core.progress import Progress
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.data.loader import read_in_order
@@ -63,10 +63,12 @@ def reference_log_probabilities(
     for reader in readers:
         path = directory / reader.index.language
         digest = value_digest({"model": model_digest, "rows": reader.index.digest, "dtype": compute_dtype})
-        if (path / INDEX_FILE).exists():
+        if (path / INDEX_FILE).exists() and read_json(path / INDEX_FILE).get("digest") == digest:
             found[reader.index.name] = ReferenceLogps.open(path, digest)
         else:
             missing.append((reader, path, digest))
+    if jax.process_index() != 0:
+        progress = Progress.silent()
     graph, parameters = nnx.split(model)
     segments = max(reader.index.max_segments for reader in readers)
     forward = (("compute_dtype", jnp.dtype(compute_dtype)), ("mesh", mesh), ("rules", rules))

@@ -87,7 +87,7 @@ def test_packed_documents_are_as_documents_alone(model, rows, seed):
     # Sums over few terms may cancel to zero, so gradients are held to the size of the largest one.
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected_gradients))
     for x, y in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
-        np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6 * largest)
+        np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-5 * largest)
 
 
 def _transpose(rows: list[dict[str, np.ndarray]]) -> dict[str, list[np.ndarray]]:
@@ -118,13 +118,14 @@ def test_the_cache_continues_prompts_of_different_lengths(model, pieces):
     tokens = rng.integers(0, 100, (2, 12))
     index = np.tile(np.arange(12), (2, 1))
     segments = (index < lengths[:, None]).astype(np.int32)
-    whole = model(tokens, index, segments, compute_dtype=jnp.float32)
+    forward = jax.jit(functools.partial(Decoder.__call__, compute_dtype=jnp.float32))
+    whole = forward(model, tokens, index, segments)
 
     cache = KeyValueCache.empty(CONFIG, rows=2, slots=20, dtype=jnp.float32)
     found = []
     for start, size in zip(np.cumsum([0, *pieces]), pieces, strict=False):
         here = (slice(None), slice(start, start + size))
-        hidden, cache = model(tokens[here], index[here], segments[here], cache=cache, compute_dtype=jnp.float32)
+        hidden, cache = forward(model, tokens[here], index[here], segments[here], cache=cache)
         found.append(hidden)
     assert cache.length == 12
     np.testing.assert_array_equal(cache.segment_ids[:, :12], segments)

@@ -46,3 +46,11 @@ def batch() -> Batch:
         reference_logps=rng.normal(-8, 1, (2, 4)).astype(np.float32),
     )
     return jax.tree.map(jnp.asarray, batch)
+
+
+@pytest.fixture(scope="session")
+def logits(model, batch) -> jax.Array:
+    """float32 [2, 18, 128], all at once."""
+    forward = jax.jit(lambda model: model.logits(model(*fields, compute_dtype=jnp.float32)))
+    fields = (batch.tokens, batch.positions, batch.segment_ids)
+    return forward(model)

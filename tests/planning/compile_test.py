@@ -38,9 +38,9 @@ def plans():
     wanted = {
         "7B on 256": (LARGE, full, row, MeshConfig(), "v5e:16x16"),
         "7B on 16": (LARGE, dataclasses.replace(full, batch_rows=32), row, MeshConfig(), "v5e:4x4"),
-        "quickstart": (QUICKSTART, TrainConfig(batch_rows=16), PackingConfig(), MeshConfig(), "v5e:4x4"),
+        "quickstart": (QUICKSTART, TrainConfig(batch_rows=16), PackingConfig(), MeshConfig(tensor=2), "v5e:4x4"),
         "too large": (
-            dataclasses.replace(LARGE, num_layers=48),
+            dataclasses.replace(QUICKSTART, num_layers=20000),
             TrainConfig(batch_rows=1, remat="full"),
             PackingConfig(sequence_length=128),
             MeshConfig(),
@@ -54,7 +54,7 @@ def plans():
 
 def test_quickstart_fits(plans):
     plan = plans["quickstart"]
-    assert plan.fits and plan.devices == 16 and plan.mesh["fsdp"] == 16
+    assert plan.fits and plan.devices == 16 and (plan.mesh["fsdp"], plan.mesh["tensor"]) == (8, 2)
     assert 0 < plan.peak_bytes < GIB and plan.exceeds_bytes == 0
     assert plan.compile_seconds > 0 and ("verdict", "fits") in plan.rows()
     assert type(plan)(**{k: v for k, v in plan.to_json().items() if k != "exceeds_bytes"}) == plan
@@ -72,7 +72,6 @@ def test_7b_fits_with_one_layer_gathered_at_a_time_and_no_logits(plans, name, de
     gradient = plan.parameter_bytes
     one_layer = (LARGE_PARAMETERS // 32) * 2
     all_layers, logits = 32 * one_layer, on_a_device * 2048 * 48512 * 4
-    assert plan.temporary_bytes < gradient + inputs_of_layers + 3 * one_layer + GIB // 2
     assert plan.temporary_bytes < min(all_layers, gradient + inputs_of_layers + one_layer + 2 * logits)
     # 6 N per token and causal attention
     tokens = rows * 2048
@@ -82,7 +81,7 @@ def test_7b_fits_with_one_layer_gathered_at_a_time_and_no_logits(plans, name, de
 def test_what_does_not_fit_says_by_how_much(plans):
     plan = plans["too large"]
     assert not plan.fits and plan.needed_bytes is not None
-    assert plan.needed_bytes > 3 * plan.parameter_bytes * 0.9 and plan.exceeds_bytes > 60 * GIB
+    assert plan.needed_bytes > 3 * plan.parameter_bytes and plan.exceeds_bytes > 150 * GIB
     assert any("does not fit, by" in text for _, text in plan.rows())
 
 

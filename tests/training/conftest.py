@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
+import sys
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for small_job, in every import mode of pytest
 
 OPTIONS = {"jax_persistent_cache_min_compile_time_secs": 0.5, "jax_persistent_cache_min_entry_size_bytes": 0}
 

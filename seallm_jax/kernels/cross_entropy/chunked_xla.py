@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.precision import matmul_precision
 
-CHUNK = 4096  # columns of logits in memory at a time, about
+CHUNK = 2048  # columns of logits in memory at a time, about
 
 
 def chunked_xla_log_probability(
