@@ -44,7 +44,8 @@ def build(config: ObjectiveConfig, num_languages: int, **forward: Any) -> Callab
         policy_BxS = segment_log_probabilities(model, batch, S, **forward)
         chosen_BxP, rejected_BxP = _pairs(policy_BxS)
         reward_chosen_BxP, reward_rejected_BxP = _pairs(config.beta * (policy_BxS - batch.reference_logps))
-        margin_BxP = reward_chosen_BxP - reward_rejected_BxP
+        # Columns without a pair may hold anything, even NaN, which `where` after the logarithm would not stop.
+        margin_BxP = jnp.where(is_pair_BxP, reward_chosen_BxP - reward_rejected_BxP, 0.0)
         loss_BxP = -(1 - config.label_smoothing) * jax.nn.log_sigmoid(margin_BxP)
         loss_BxP -= config.label_smoothing * jax.nn.log_sigmoid(-margin_BxP)
         loss_BxP -= config.sft_coefficient * chosen_BxP / jnp.where(is_pair_BxP, chosen_weight_BxP, 1.0)

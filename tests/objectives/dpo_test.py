@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.schema import ObjectiveConfig
@@ -57,3 +58,12 @@ def test_a_missing_reference_is_an_error(model, batch, objective):
         objective(model, dataclasses.replace(batch, reference_logps=None))
     with pytest.raises(SeallmError, match="reference_logps has 3 columns"):
         objective(model, dataclasses.replace(batch, reference_logps=batch.reference_logps[:, :3]))
+
+
+def test_reference_values_without_a_pair_are_ignored(model, batch):
+    objective = dpo.build(ObjectiveConfig(name="dpo"), 3, **FLOAT32)
+    garbage = dataclasses.replace(batch, reference_logps=batch.reference_logps.at[1, 2:].set(jnp.nan))
+    graph, parameters = nnx.split(model)
+    run = jax.jit(jax.value_and_grad(lambda p, batch: objective(nnx.merge(graph, p), batch).loss))
+    for x, y in zip(jax.tree.leaves(run(parameters, garbage)), jax.tree.leaves(run(parameters, batch)), strict=True):
+        np.testing.assert_array_equal(x, y)

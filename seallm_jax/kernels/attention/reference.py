@@ -19,13 +19,10 @@ def reference_attention(
     scale: float,
 ) -> jax.Array:
     """See `seallm_jax.kernels.attention.api.attention`."""
-    B, T, H, D = q_BxTxHxD.shape
+    B, T, H, _ = q_BxTxHxD.shape
     S, K = k_BxSxKxD.shape[1:3]
-    q_BxTxHxD, k_BxSxKxD, v_BxSxKxD, dtype = (
-        *(x.astype(jnp.float32) for x in (q_BxTxHxD, k_BxSxKxD, v_BxSxKxD)),
-        q_BxTxHxD.dtype,
-    )
-    k_BxSxHxD, v_BxSxHxD = (jnp.repeat(x, H // K, axis=2) for x in (k_BxSxKxD, v_BxSxKxD))
+    q32_BxTxHxD = q_BxTxHxD.astype(jnp.float32)
+    k32_BxSxHxD, v32_BxSxHxD = (jnp.repeat(x.astype(jnp.float32), H // K, axis=2) for x in (k_BxSxKxD, v_BxSxKxD))
 
     visible_BxTxS = query_segment_ids_BxT[:, :, None] == key_segment_ids_BxS[:, None, :]
     visible_BxTxS &= (query_segment_ids_BxT != 0)[:, :, None]
@@ -35,10 +32,10 @@ def reference_attention(
         visible_BxTxS &= t_BxT[:, :, None] >= s_BxS[:, None, :]
     visible_BxHxTxS = jnp.broadcast_to(visible_BxTxS[:, None], (B, H, T, S))
 
-    scores_BxHxTxS = scale * jnp.einsum("bthd,bshd->bhts", q_BxTxHxD, k_BxSxHxD, precision="highest")
+    scores_BxHxTxS = scale * jnp.einsum("bthd,bshd->bhts", q32_BxTxHxD, k32_BxSxHxD, precision="highest")
     # A row without a visible key would be 0 / 0, also in the gradient; its scores are replaced before the softmax.
     some_BxHxTx1 = visible_BxHxTxS.any(axis=-1, keepdims=True)
     scores_BxHxTxS = jnp.where(some_BxHxTx1, jnp.where(visible_BxHxTxS, scores_BxHxTxS, -jnp.inf), 0.0)
     weights_BxHxTxS = jnp.where(some_BxHxTx1, jax.nn.softmax(scores_BxHxTxS, axis=-1), 0.0)
-    out_BxTxHxD = jnp.einsum("bhts,bshd->bthd", weights_BxHxTxS, v_BxSxHxD, precision="highest")
-    return out_BxTxHxD.astype(dtype)
+    out_BxTxHxD = jnp.einsum("bhts,bshd->bthd", weights_BxHxTxS, v32_BxSxHxD, precision="highest")
+    return out_BxTxHxD.astype(q_BxTxHxD.dtype)
