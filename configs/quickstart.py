@@ -38,7 +38,7 @@ def get_config():
             max_positions=1024,
             initializer_range=0.06,
         ),
-        train=_train(_stages(("english", 400_000, {"text/*": 1.0})), learning_rate=3e-3),
+        train=_train(_stages(("english", 500_000, {"text/*": 1.0})), learning_rate=6e-3),
     )
     config.vocab = _section(size=6000, minimum_frequency=4)
     config.pretrain = _train(
@@ -48,7 +48,7 @@ def get_config():
             ("low-resource", 300_000, _shares(english=0.15, low=0.55, high=0.30), "linear"),
             alpha=0.5,
         ),
-        learning_rate=3e-3,
+        learning_rate=4e-3,
     )
     config.hybrid = _train(
         _stages(("hybrid", 100_000, {"instructions/*": 0.3, "text/en": 0.1, "text/*": 0.6}), alpha=0.5),
@@ -94,7 +94,7 @@ def _train(curriculum, *, learning_rate, objective=None):
         batch_rows=4,
         compute_dtype="bfloat16",
         checkpoint_every=100,
-        log_every=5,
+        log_every=10,
         optimizer=_section(learning_rate=learning_rate, schedule="cosine", warmup_fraction=0.05),
     )
     if objective is not None:
