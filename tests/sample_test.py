@@ -33,7 +33,7 @@ def test_tasks(code):
     pairs = list(read_jsonl(sample_path("preferences") / f"{code}.jsonl"))
     assert len(pairs) >= 8 and all(pair["chosen"] != pair["rejected"] for pair in pairs)
     longer = sum(len(pair["chosen"]) > len(pair["rejected"]) for pair in pairs)
-    assert 0 < longer, "length alone must not decide"
+    assert longer > 0, "length alone must not decide"
     items = list(read_jsonl(sample_path("choices") / f"{code}.jsonl"))
     assert len(items) >= 8 and all(0 <= item["answer"] < len(item["choices"]) for item in items)
     assert len({item["answer"] for item in items}) > 2

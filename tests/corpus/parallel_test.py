@@ -19,7 +19,10 @@ def test_sample_is_aligned_in_ten_languages():
 def test_json_lines(tmp_path):
     rows = [{"document": "d", "en": f"One {i}", "id": f"Satu {i}"} for i in range(3)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert read_parallel(tmp_path / "x.jsonl") == {"en": ["One 0", "One 1", "One 2"], "id": ["Satu 0", "Satu 1", "Satu 2"]}
+    assert read_parallel(tmp_path / "x.jsonl") == {
+        "en": ["One 0", "One 1", "One 2"],
+        "id": ["Satu 0", "Satu 1", "Satu 2"],
+    }
 
 
 def test_errors(tmp_path):
