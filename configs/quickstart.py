@@ -38,7 +38,7 @@ def get_config():
             max_positions=1024,
             initializer_range=0.06,
         ),
-        train=_train(_stages(("english", 500_000, {"text/*": 1.0})), learning_rate=6e-3),
+        train=_train(_stages(("english", 500_000, {"text/*": 1.0}), maximum_epochs=12.0), learning_rate=6e-3),
     )
     config.vocab = _section(size=6000, minimum_frequency=4)
     config.pretrain = _train(
@@ -46,17 +46,17 @@ def get_config():
             ("foundation", 300_000, _shares(english=0.30, low=0.25, high=0.45)),
             ("balance", 300_000, _shares(english=0.20, low=0.40, high=0.40), "linear"),
             ("low-resource", 300_000, _shares(english=0.15, low=0.55, high=0.30), "linear"),
-            alpha=0.5,
+            maximum_epochs=16.0,
         ),
         learning_rate=4e-3,
     )
     config.hybrid = _train(
-        _stages(("hybrid", 100_000, {"instructions/*": 0.3, "text/en": 0.1, "text/*": 0.6}), alpha=0.5),
+        _stages(("hybrid", 100_000, {"instructions/*": 0.3, "text/en": 0.1, "text/*": 0.6})),
         learning_rate=1e-3,
     )
-    config.sft = _train(_stages(("instructions", 80_000, {"instructions/*": 1.0}), alpha=0.5), learning_rate=5e-4)
+    config.sft = _train(_stages(("instructions", 80_000, {"instructions/*": 1.0})), learning_rate=5e-4)
     config.preference = _train(
-        _stages(("preferences", 60_000, {"preferences/*": 1.0}), alpha=0.5),
+        _stages(("preferences", 60_000, {"preferences/*": 1.0})),
         learning_rate=1e-4,
         objective=_section(name="dpo", beta=0.1, sft_coefficient=0.1),
     )

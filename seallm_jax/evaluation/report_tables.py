@@ -178,7 +178,7 @@ def preferences_section(data: ReportData) -> dict[str, Any] | None:
 
 
 def mixture_section(data: ReportData) -> dict[str, Any] | None:
-    """Rows of `Curriculum.table()` with a row a source and columns for each stage, and the stages' notes."""
+    """Rows of `Curriculum.table()` with a row a source and its share of each stage, and the stages' notes."""
     if not data.mixture:
         return None
     from seallm_jax.evaluation.report import percent
@@ -190,11 +190,9 @@ def mixture_section(data: ReportData) -> dict[str, Any] | None:
         mine = [served.get((source, stage)) for stage in stages]
         row: dict[str, Any] = {"source": source}
         for stage, entry in zip(stages, mine, strict=True):
-            row[f"{stage}: share"] = percent(entry["share"]) if entry else None
-            row[f"{stage}: epochs"] = float(entry["epochs"]) if entry else None
-        row["tokens in all"] = sum(entry["tokens"] for entry in mine if entry)
-        if len(stages) > 1:
-            row["epochs in all"] = sum(float(entry["epochs"]) for entry in mine if entry)
+            row[f"share in {stage}"] = percent(entry["share"]) if entry else None
+        row["tokens"] = sum(entry["tokens"] for entry in mine if entry)
+        row["epochs"] = sum(float(entry["epochs"]) for entry in mine if entry)
         rows.append(row)
     notes = [{"stage": row["stage"], "text": row["notes"]} for row in data.mixture if row.get("notes")]
     return {"rows": rows, "notes": notes}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -86,6 +87,7 @@ class Checkpoints:
             PROGRESS: ocp.args.StandardSave(progress),
             METADATA: ocp.args.JsonSave(metadata),
         }
+        _check_space(self.directory, (parameters, progress))
         with _storage_errors(
             f"cannot write checkpoint {self.directory / str(step)}", "free some space and run it again"
         ):
@@ -147,6 +149,8 @@ def save_parameters(
         "versions": installed_versions(),
     }
     directory = directory.absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    _check_space(directory, named)
     with _storage_errors(f"cannot write the parameters to {directory}", "free some space and run it again"):
         manager = ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(max_to_keep=1))
         items = {PARAMETERS: ocp.args.StandardSave(named), METADATA: ocp.args.JsonSave(metadata)}
@@ -313,6 +317,18 @@ def _damage_errors(path: pathlib.Path) -> Iterator[None]:
         yield
     except Exception as error:  # tensorstore and Orbax raise many kinds, bare Exception among them
         raise SeallmError(_damage(path, _first_line(error))) from error
+
+
+def _check_space(directory: pathlib.Path, tree: Any) -> None:
+    """Refuses to begin what cannot be finished: a disk that fills up while threads write ends in many tracebacks."""
+    shards = [shard for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards if shard.replica_id == 0]
+    needed = sum(shard.data.nbytes for shard in shards)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise SeallmError(
+            f"cannot write a checkpoint to {directory}: it takes up to {needed / 1e6:,.1f} MB and the disk has "
+            f"{free / 1e6:,.1f} MB left; free some space and run the same command again, nothing is lost"
+        )
 
 
 @contextlib.contextmanager

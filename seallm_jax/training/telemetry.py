@@ -57,6 +57,7 @@ class Telemetry:
         self._seconds_before = float((restored or {}).get("seconds", 0.0))
         self._start = self._rate_start = time.monotonic()
         self._rate_tokens = 0
+        self._last_rate = 0.0
         self._first = True
         self._file = None
         if not enabled:
@@ -74,7 +75,9 @@ class Telemetry:
 
     @property
     def tokens_per_second(self) -> float:
-        """Rate since the last line was written; compilation in a run's first step is not part of it."""
+        """Rate since the last line was written, or up to it; compilation in a run's first step is not part of it."""
+        if not self._rate_tokens:
+            return self._last_rate
         return self._rate_tokens / max(time.monotonic() - self._rate_start, 1e-9)
 
     def record(
@@ -118,6 +121,7 @@ class Telemetry:
             self._write(line)
             self._sums = _Sums()
         if self._first or line:
+            self._last_rate = 0.0 if self._first else self.tokens_per_second
             self._rate_start, self._rate_tokens, self._first = time.monotonic(), 0, False
         return line
 

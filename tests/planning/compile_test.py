@@ -4,43 +4,41 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import pathlib
 
 import pytest
 
+from seallm_jax.cli.plan import planned_shape
+from seallm_jax.core.config import load_config
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.schema import MeshConfig, ModelConfig, ObjectiveConfig, PackingConfig, TrainConfig
 from seallm_jax.planning import compile as planning
 from seallm_jax.planning.compile import plan_step
 from seallm_jax.planning.topology import GIB
 
-QUICKSTART = ModelConfig(vocabulary_size=6144, padded_vocabulary_size=6144)
-# Llama-2 7B with 16512 new tokens
-LARGE = ModelConfig(
-    vocabulary_size=48512,
-    padded_vocabulary_size=48512,
-    hidden_size=4096,
-    intermediate_size=11008,
-    num_layers=32,
-    num_heads=32,
-    num_key_value_heads=32,
-    head_size=128,
-    max_positions=4096,
-)
+CONFIGS = pathlib.Path(__file__).parent.parent.parent / "configs"
+QUICKSTART_RUN, LARGE_RUN = (load_config(CONFIGS / name) for name in ("quickstart.py", "llama2_7b.py"))
+QUICKSTART, LARGE = planned_shape(QUICKSTART_RUN), planned_shape(LARGE_RUN)
+TINY = ModelConfig(vocabulary_size=6144, padded_vocabulary_size=6144)
 LARGE_PARAMETERS = 32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 2 * 48512 * 4096 + 4096
 
 
 @pytest.fixture(scope="module")
 def plans():
-    """Four compilations, two at a time."""
+    """The configs' own steps, with as many rows as the slice has devices; two compilations at a time."""
     pytest.importorskip("libtpu")
-    full = TrainConfig(batch_rows=256, remat="full")
-    row = PackingConfig(sequence_length=2048)
+    large, small = LARGE_RUN.pretrain, QUICKSTART_RUN.pretrain
+    assert large is not None and large.batch_rows == 256 and large.remat == "full" and small is not None
+    rows, quick = LARGE_RUN.packing, QUICKSTART_RUN.packing
+    on_16, on_256 = (dataclasses.replace(small, batch_rows=size) for size in (16, 256))
     wanted = {
-        "7B on 256": (LARGE, full, row, MeshConfig(), "v5e:16x16"),
-        "7B on 16": (LARGE, dataclasses.replace(full, batch_rows=32), row, MeshConfig(), "v5e:4x4"),
-        "quickstart": (QUICKSTART, TrainConfig(batch_rows=16), PackingConfig(), MeshConfig(tensor=2), "v5e:4x4"),
+        "7B on 256": (LARGE, large, rows, LARGE_RUN.mesh, "v5e:16x16"),
+        "7B on 16": (LARGE, dataclasses.replace(large, batch_rows=32), rows, LARGE_RUN.mesh, "v5e:4x4"),
+        "quickstart on 16": (QUICKSTART, on_16, quick, QUICKSTART_RUN.mesh, "v5e:4x4"),
+        "quickstart on 256": (QUICKSTART, on_256, quick, QUICKSTART_RUN.mesh, "v5e:16x16"),
+        "two axes": (TINY, TrainConfig(batch_rows=16), PackingConfig(), MeshConfig(tensor=2), "v5e:4x4"),
         "too large": (
-            dataclasses.replace(QUICKSTART, num_layers=20000),
+            dataclasses.replace(TINY, num_layers=20000),
             TrainConfig(batch_rows=1, remat="full"),
             PackingConfig(sequence_length=128),
             MeshConfig(),
@@ -52,8 +50,15 @@ def plans():
         return {name: future.result() for name, future in started.items()}
 
 
-def test_quickstart_fits(plans):
-    plan = plans["quickstart"]
+@pytest.mark.parametrize(("name", "devices"), [("quickstart on 16", 16), ("quickstart on 256", 256)])
+def test_quickstart_fits(plans, name, devices):
+    plan = plans[name]
+    assert plan.fits and plan.devices == plan.mesh["fsdp"] == devices
+    assert 0 < plan.peak_bytes < GIB and plan.exceeds_bytes == 0
+
+
+def test_two_axes(plans):
+    plan = plans["two axes"]
     assert plan.fits and plan.devices == 16 and (plan.mesh["fsdp"], plan.mesh["tensor"]) == (8, 2)
     assert 0 < plan.peak_bytes < GIB and plan.exceeds_bytes == 0
     assert plan.compile_seconds > 0 and ("verdict", "fits") in plan.rows()
@@ -96,13 +101,13 @@ def test_what_does_not_fit_says_by_how_much(plans):
 )
 def test_unknown_topologies(topology, message):
     with pytest.raises(UsageError, match=message):
-        plan_step(QUICKSTART, TrainConfig(), PackingConfig(), MeshConfig(), topology)
+        plan_step(TINY, TrainConfig(), PackingConfig(), MeshConfig(), topology)
 
 
 def test_errors_of_the_child_come_back_as_errors():
     pytest.importorskip("libtpu")
     with pytest.raises(UsageError, match=r"batch_rows / accumulation is 3, .*16 devices"):
-        plan_step(QUICKSTART, TrainConfig(batch_rows=3), PackingConfig(), MeshConfig(), "v5e:4x4")
+        plan_step(TINY, TrainConfig(batch_rows=3), PackingConfig(), MeshConfig(), "v5e:4x4")
 
 
 def test_a_problem_of_the_model_is_not_blamed_on_the_compiler():
@@ -114,12 +119,12 @@ def test_a_problem_of_the_model_is_not_blamed_on_the_compiler():
 def test_without_libtpu(monkeypatch):
     monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SeallmError, match="pip install libtpu"):
-        plan_step(QUICKSTART, TrainConfig(), PackingConfig(), MeshConfig(), "v5e:4x4")
+        plan_step(TINY, TrainConfig(), PackingConfig(), MeshConfig(), "v5e:4x4")
 
 
 def test_preferences_compile_with_their_references():
     pytest.importorskip("libtpu")
-    small = dataclasses.replace(QUICKSTART, vocabulary_size=500, padded_vocabulary_size=512, num_layers=1)
+    small = dataclasses.replace(TINY, vocabulary_size=500, padded_vocabulary_size=512, num_layers=1)
     train = TrainConfig(batch_rows=4, objective=ObjectiveConfig(name="dpo"))
     plan = plan_step(small, train, PackingConfig(sequence_length=128, maximum_pairs=2), MeshConfig(), "v5e:2x2")
     assert plan.fits and plan.batch_bytes == 128 * 6 * 4 + 4 * 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -197,3 +198,15 @@ def test_names_do_not_depend_on_the_classes_that_hold_the_arrays():
     assert all(isinstance(name, str) for name in names)
     assert_equal(from_names(state, names), state)
     assert jax.tree.structure(from_names(state, names)) == jax.tree.structure(state)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_there(tmp_path, monkeypatch):
+    save(tmp_path / "c", steps=(1,))
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real._replace(free=100))
+    with pytest.raises(SeallmError, match=r"it takes up to 0\.0 MB and the disk has 0\.0 MB left; free some space"):
+        save(tmp_path / "c", steps=(2,))
+    monkeypatch.undo()
+    checkpoints = Checkpoints(tmp_path / "c", IDENTITY)
+    assert checkpoints.latest_step == 1
+    checkpoints.close()
