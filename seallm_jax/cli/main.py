@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a full disk, a missing permission: what no room has a better word for
+        print(f"seallm: error: {error}; what was written before is kept", file=sys.stderr)
+        return SeallmError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
