@@ -38,15 +38,15 @@ def get_config():
             max_positions=1024,
             initializer_range=0.06,
         ),
-        train=_train(_stages(("english", 500_000, {"text/*": 1.0}), maximum_epochs=12.0), learning_rate=6e-3),
+        train=_train(_stages(("english", 500_000, {"text/*": 1.0})), learning_rate=6e-3),
     )
     config.vocab = _section(size=6000, minimum_frequency=4)
     config.pretrain = _train(
         _stages(
-            ("foundation", 300_000, _shares(english=0.30, low=0.25, high=0.45)),
-            ("balance", 300_000, _shares(english=0.20, low=0.40, high=0.40), "linear"),
-            ("low-resource", 300_000, _shares(english=0.15, low=0.55, high=0.30), "linear"),
-            maximum_epochs=16.0,
+            ("foundation", 180_000, _shares(english=0.30, low=0.20, high=0.50)),
+            ("balance", 180_000, _shares(english=0.22, low=0.33, high=0.45), "linear"),
+            ("low-resource", 180_000, _shares(english=0.15, low=0.45, high=0.40), "linear"),
+            maximum_epochs=10.0,
         ),
         learning_rate=4e-3,
     )
