@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import pathlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from seallm_jax.cli.context import Context
+from seallm_jax.cli.context import Context, Stage, execute
 from seallm_jax.core.config import load_config
 from seallm_jax.core.errors import UsageError
 from seallm_jax.core.paths import RunDirectory
@@ -32,6 +33,22 @@ def add_command(subparsers, name: str, *, help: str, description: str, example: 
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_stage_command(
+    subparsers, stage: Stage, show: Callable[[dict[str, Any]], None], *, help: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    """The command that runs one stage of a config and shows its outcome."""
+
+    def command(options: argparse.Namespace) -> dict[str, Any]:
+        outcome = execute(stage, make_context(options)).outcome
+        show(outcome)
+        return outcome
+
+    parser = add_command(subparsers, stage.name, help=help, description=description, example=example)
+    add_run_arguments(parser)
+    parser.set_defaults(command=command)
+    return parser
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

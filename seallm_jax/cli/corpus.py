@@ -6,8 +6,8 @@ import argparse
 import pathlib
 from typing import Any
 
-from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
-from seallm_jax.cli.context import Context, Stage, execute
+from seallm_jax.cli.arguments import add_stage_command
+from seallm_jax.cli.context import Context, Stage
 from seallm_jax.cli.tables import print_table
 from seallm_jax.core.config import to_dict
 from seallm_jax.core.paths import file_digest
@@ -17,24 +17,15 @@ from seallm_jax.corpus.report import CorpusReport
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
-    parser = add_command(
+    return add_stage_command(
         subparsers,
-        "corpus",
+        STAGE,
+        show,
         help="clean, identify, deduplicate and split raw text",
         description="Reads .jsonl, .parquet and .txt files, normalises (NFC), identifies languages, drops exact "
         "and near duplicates, and holds out a share of each language for evaluation.",
         example="seallm corpus --config=configs/quickstart.py --workdir=runs/mine --config.corpus.path=DIR",
     )
-    add_run_arguments(parser)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def command(options: argparse.Namespace) -> dict[str, Any]:
-    context = make_context(options)
-    outcome = execute(STAGE, context).outcome
-    show(outcome)
-    return outcome
 
 
 def show(outcome: dict[str, Any]) -> None:

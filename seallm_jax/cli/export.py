@@ -7,32 +7,23 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
-from seallm_jax.cli.context import Context, Stage, execute
+from seallm_jax.cli.arguments import add_stage_command
+from seallm_jax.cli.context import Context, Stage
 from seallm_jax.cli.lineage import present_models, stage_model
 from seallm_jax.core.config import to_dict
 from seallm_jax.core.mesh import build_mesh
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
-    parser = add_command(
+    return add_stage_command(
         subparsers,
-        "export",
+        STAGE,
+        show,
         help="write the trained model as a Hugging Face folder",
         description="Writes safetensors, config, tokenizer, generation config, chat template and model card of "
         "the last training stage. AutoModelForCausalLM and AutoTokenizer load the folder.",
         example="seallm export --config=configs/quickstart.py --workdir=runs/mine --config.export.dtype=bfloat16",
     )
-    add_run_arguments(parser)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def command(options: argparse.Namespace) -> dict[str, Any]:
-    context = make_context(options)
-    outcome = execute(STAGE, context).outcome
-    show(outcome)
-    return outcome
 
 
 def show(outcome: dict[str, Any]) -> None:

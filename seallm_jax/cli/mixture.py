@@ -6,8 +6,8 @@ import argparse
 import pathlib
 from typing import Any
 
-from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
-from seallm_jax.cli.context import Context, Stage, execute
+from seallm_jax.cli.arguments import add_stage_command
+from seallm_jax.cli.context import Context, Stage
 from seallm_jax.cli.lineage import TRAINING_STAGES, stage_model
 from seallm_jax.cli.tables import print_table
 from seallm_jax.cli.training import compile_curriculum
@@ -15,23 +15,15 @@ from seallm_jax.core.config import to_dict
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
-    parser = add_command(
+    return add_stage_command(
         subparsers,
-        "mixture",
+        STAGE,
+        show,
         help="the curriculum: tokens, share and epochs by source and stage; a plot",
         description="Compiles the curriculum of every training stage, prints tokens, share and epochs of each "
         "source, and draws the shares over the run. Sources that would repeat too often are named.",
         example="seallm mixture --config=configs/quickstart.py --workdir=runs/mine",
     )
-    add_run_arguments(parser)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def command(options: argparse.Namespace) -> dict[str, Any]:
-    outcome = execute(STAGE, make_context(options)).outcome
-    show(outcome)
-    return outcome
 
 
 def show(outcome: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ import argparse
 import pathlib
 from typing import Any
 
-from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
-from seallm_jax.cli.context import Context, Stage, execute
+from seallm_jax.cli.arguments import add_stage_command
+from seallm_jax.cli.context import Context, Stage
 from seallm_jax.cli.lineage import TRAINING_STAGES, stage_model
 from seallm_jax.cli.tables import print_table
 from seallm_jax.core.config import to_dict
@@ -17,23 +17,15 @@ from seallm_jax.core.schema import RunConfig
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
-    parser = add_command(
+    return add_stage_command(
         subparsers,
-        "pack",
+        STAGE,
+        show,
         help="tokenize and pack into shards",
         description="Tokenizes documents, instructions and preference pairs with the extended tokenizer and packs"
         " them, best fit, into rows of fixed length: one ArrayRecord file for each kind and language.",
         example="seallm pack --config=configs/quickstart.py --workdir=runs/mine --config.packing.sequence_length=512",
     )
-    add_run_arguments(parser)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def command(options: argparse.Namespace) -> dict[str, Any]:
-    outcome = execute(STAGE, make_context(options)).outcome
-    show(outcome)
-    return outcome
 
 
 def show(outcome: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ import argparse
 import pathlib
 from typing import Any
 
-from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
-from seallm_jax.cli.context import Context, Stage, execute
+from seallm_jax.cli.arguments import add_stage_command
+from seallm_jax.cli.context import Context, Stage
 from seallm_jax.cli.lineage import TRAINING_STAGES
 from seallm_jax.cli.training import read_metrics
 from seallm_jax.core.config import to_dict
@@ -17,22 +17,14 @@ from seallm_jax.corpus.report import CorpusReport
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
-    parser = add_command(
+    return add_stage_command(
         subparsers,
-        "report",
+        STAGE,
+        show,
         help="one self-contained HTML page about a run",
         description="Tables and plots of all finished stages and generations by language, in one page without network.",
         example="seallm report --config=configs/quickstart.py --workdir=runs/mine",
     )
-    add_run_arguments(parser)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def command(options: argparse.Namespace) -> dict[str, Any]:
-    outcome = execute(STAGE, make_context(options)).outcome
-    show(outcome)
-    return outcome
 
 
 def show(outcome: dict[str, Any]) -> None:
