@@ -147,3 +147,15 @@ def test_generate_and_evaluate_read_the_exported_folder(finished_run, tmp_path, 
     assert main(["evaluate", export, "--tasks", str(items), "--sequence_length=256", f"--json={result}"]) == 0
     assert json.loads(result.read_text())["choices"]["export"][0]["items"] == 1
     capsys.readouterr()
+
+
+def test_a_hugging_face_folder_can_be_the_base(finished_run, tmp_path):
+    workdir = tmp_path / "work"
+    base = f"--config.base.path={finished_run / 'export'}"
+    more = ["--config.vocab.size=64", "--config.vocab.minimum_frequency=2", "--stages=corpus,base,vocab"]
+    assert main(arguments("run", workdir, base, *more)) == 0
+    imported, extended = outcome(workdir, "base"), outcome(workdir, "vocab")
+    assert imported["model"]["vocabulary_size"] == outcome(finished_run, "vocab")["model"]["vocabulary_size"]
+    assert extended["base_size"] == imported["model"]["vocabulary_size"]
+    assert extended["model"]["vocabulary_size"] == extended["base_size"] + extended["new_tokens"]
+    assert extended["model"]["hidden_size"] == 64 and (workdir / "tokenizer" / "checkpoints").exists()
