@@ -23,6 +23,8 @@ from seallm_jax.corpus.reader import find_files, read_documents
 from seallm_jax.corpus.report import CorpusReport, LanguageCounts
 
 UNKNOWN = "?"
+UNREADABLE = ("invalid UTF-8", "invalid JSON")
+NAMED_RECORDS = 3  # unreadable records of a file that are named on the screen
 # ISO 639-2 and macro-language spellings that data sets use for the same languages
 LANGUAGE_ALIASES = {
     "eng": "en", "ind": "id", "in": "id", "zsm": "ms", "msa": "ms", "may": "ms", "vie": "vi", "tha": "th",
@@ -45,11 +47,10 @@ def build_corpus(config: CorpusConfig, output: pathlib.Path, *, seed: int, progr
     with atomic_directory(output) as temporary:
         digests = _collect(files, config, temporary, counts, seed, progress)
         _split(temporary, digests, config, counts)
-    report = CorpusReport(dict(counts))
-    unreadable = sum(c.dropped["invalid UTF-8"] + c.dropped["invalid JSON"] for c in counts.values())
+    unreadable = sum(count.dropped[reason] for count in counts.values() for reason in UNREADABLE)
     if unreadable:
-        progress.say(f"warning: {unreadable} records could not be read; see {output / 'dropped.jsonl'}")
-    return report
+        progress.say(f"warning: {unreadable} unreadable records were left out; all are in {output / 'dropped.jsonl'}")
+    return CorpusReport(dict(counts))
 
 
 def _collect(
@@ -70,12 +71,14 @@ def _collect(
         dropped = stack.enter_context(open(directory / "dropped.jsonl", "w", encoding="utf-8"))
         advance = stack.enter_context(progress.task("corpus: reading (KB)", total=sum(sizes.values()) // 1000))
         for file in files:
-            readable = 0
+            readable = named = 0
             for record in _clean(read_documents(file, config), config, duplicates, counts):
                 if isinstance(record, Rejected):
                     counts[record.language or UNKNOWN].dropped[record.reason] += 1
                     dropped.write(json.dumps(record.__dict__, ensure_ascii=False) + "\n")
-                    readable += record.reason not in ("invalid UTF-8", "invalid JSON")
+                    readable += record.reason not in UNREADABLE
+                    if record.reason in UNREADABLE and (named := named + 1) <= NAMED_RECORDS:
+                        progress.say(f"warning: {file.parent / record.source}: {record.reason}")
                     continue
                 readable += 1
                 if record.language not in writers:
