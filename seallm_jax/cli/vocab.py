@@ -97,8 +97,8 @@ def fertility_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "language": row["language"],
             "name": row["name"],
-            "tokens/byte before": row["base_tokens_per_byte"],
-            "after": row["extended_tokens_per_byte"],
+            "tokens/byte before": row["base_tokens_per_byte"] if row["bytes"] else None,
+            "after": row["extended_tokens_per_byte"] if row["bytes"] else None,
             "fewer": f"{1 / row['ratio']:.2f}x" if row["ratio"] else "",
             "vs English before": row["base_relative"],
             "vs English after": row["extended_relative"],
