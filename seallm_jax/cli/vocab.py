@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from seallm_jax.cli.arguments import HelpFormatter, add_command, add_run_arguments, make_context
+from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
 from seallm_jax.cli.context import Context, Stage, execute
 from seallm_jax.cli.lineage import stage_model
 from seallm_jax.cli.tables import print_table
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from seallm_jax.tokenization.extend import Extension
 
 FERTILITY_FILE = "fertility.json"
+EXAMPLES = {
+    "learn": "--corpus en.jsonl --size=4096 --output=base/",
+    "extend": "--tokenizer=base/ --corpus km.jsonl lo.jsonl --protect en.jsonl --size=6000 --output=extended/",
+    "init": "--model=llama/ --tokenizer=extended/ --output=llama-extended/",
+    "report": "--tokenizer=extended/ --base=base/ --corpus heldout/ --parallel=ntrex.jsonl",
+}
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
@@ -47,12 +53,8 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
     report = _add(commands, "report", _report, what, output=False)
     report.add_argument("--base", metavar="DIR", help="tokenizer to compare with (default: the same)")
     report.add_argument("--parallel", metavar="PATH", help="aligned text: LL.txt files or .jsonl")
-    init = commands.add_parser(
-        "init",
-        help="embeddings for an extended tokenizer, into a Hugging Face folder",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-    )
+    what = "embeddings for an extended tokenizer, into a Hugging Face folder"
+    init = add_command(commands, "init", help=what, description=what, example=f"seallm vocab init {EXAMPLES['init']}")
     init.add_argument("--model", required=True, metavar="DIR", help="Hugging Face folder of the base model")
     init.add_argument("--tokenizer", required=True, metavar="DIR", help="tokenizer made by `seallm vocab extend`")
     init.add_argument("--initialization", choices=("mean", "global_mean"), default="mean")
@@ -63,7 +65,7 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
 
 
 def _add(commands, name, function, help, *, tokenizer=True, size=False, output=True) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=help, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser = add_command(commands, name, help=help, description=help, example=f"seallm vocab {name} {EXAMPLES[name]}")
     if tokenizer:
         parser.add_argument("--tokenizer", required=True, metavar="DIR_OR_FILE", help="directory or tokenizer.model")
     parser.add_argument("--corpus", required=True, nargs="+", metavar="PATH", help=".jsonl, .parquet or .txt files")
