@@ -27,9 +27,6 @@ KNOWN_LANGUAGES = {
     "ta": ("Tamil", "Tamil"),
     "zh": ("Chinese", "Han"),
 }
-# Latin-script languages of the region that identifiers mix up with one another.
-CONFUSABLE_LANGUAGES = frozenset({"id", "ms", "jv", "su", "min", "ban"})
-UNSEGMENTED_SCRIPTS = frozenset({"Thai", "Khmer", "Lao", "Myanmar", "Han"})
 
 
 def language_name(code: str) -> str:

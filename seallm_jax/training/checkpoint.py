@@ -73,25 +73,12 @@ class Checkpoints:
     def save(self, state: TrainState, *, step: int, rows: int, telemetry: Mapping[str, Any]) -> None:
         """Starts to write a checkpoint and returns once the arrays are copied off the device."""
         parameters, progress = _split(state)
-        metadata = {
-            "format": FORMAT_VERSION,
-            "step": step,
-            "rows": rows,
-            "identity": dataclasses.asdict(self._identity),
-            "telemetry": dict(telemetry),
-            "checksums": {PARAMETERS: int(_checksum(parameters)), PROGRESS: int(_checksum(progress))},
-            "versions": installed_versions(),
-        }
-        items = {
-            PARAMETERS: ocp.args.StandardSave(parameters),
-            PROGRESS: ocp.args.StandardSave(progress),
-            METADATA: ocp.args.JsonSave(metadata),
-        }
-        _check_space(self.directory, (parameters, progress))
+        items = {PARAMETERS: parameters, PROGRESS: progress}
+        metadata = _metadata(items, self._identity, step=step, rows=rows, telemetry=telemetry)
         with _storage_errors(
             f"cannot write checkpoint {self.directory / str(step)}", "free some space and run it again"
         ):
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            _write(self._manager, self.directory, step, items, metadata)
 
     def restore(self, abstract: TrainState) -> Restored:
         """Restores the newest checkpoint.
@@ -137,24 +124,14 @@ def save_parameters(
     Raises:
       SeallmError: the disk is full or the path cannot be written.
     """
-    named = to_names(parameters)
-    identity = Identity(model, tokenizer_digest, curriculum_digest="", batch_rows=0, seed=seed)
-    metadata = {
-        "format": FORMAT_VERSION,
-        "step": 0,
-        "rows": 0,
-        "identity": dataclasses.asdict(identity),
-        "telemetry": {},
-        "checksums": {PARAMETERS: int(_checksum(named))},
-        "versions": installed_versions(),
-    }
     directory = directory.absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    _check_space(directory, named)
+    identity = Identity(model, tokenizer_digest, curriculum_digest="", batch_rows=0, seed=seed)
+    items = {PARAMETERS: to_names(parameters)}
+    metadata = _metadata(items, identity, step=0, rows=0, telemetry={})
     with _storage_errors(f"cannot write the parameters to {directory}", "free some space and run it again"):
+        directory.mkdir(parents=True, exist_ok=True)
         manager = ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(max_to_keep=1))
-        items = {PARAMETERS: ocp.args.StandardSave(named), METADATA: ocp.args.JsonSave(metadata)}
-        manager.save(0, args=ocp.args.Composite(**items), force=True)
+        _write(manager, directory, 0, items, metadata)
         manager.wait_until_finished()
         manager.close()
 
@@ -317,6 +294,33 @@ def _damage_errors(path: pathlib.Path) -> Iterator[None]:
         yield
     except Exception as error:  # tensorstore and Orbax raise many kinds, bare Exception among them
         raise SeallmError(_damage(path, _first_line(error))) from error
+
+
+def _metadata(
+    items: Mapping[str, Any], identity: Identity, *, step: int, rows: int, telemetry: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT_VERSION,
+        "step": step,
+        "rows": rows,
+        "identity": dataclasses.asdict(identity),
+        "telemetry": dict(telemetry),
+        "checksums": {name: int(_checksum(tree)) for name, tree in items.items()},
+        "versions": installed_versions(),
+    }
+
+
+def _write(
+    manager: ocp.CheckpointManager,
+    directory: pathlib.Path,
+    step: int,
+    items: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Starts to write a checkpoint, if the disk has room for it."""
+    _check_space(directory, items)
+    saved = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+    manager.save(step, args=ocp.args.Composite(**saved, **{METADATA: ocp.args.JsonSave(metadata)}), force=True)
 
 
 def _check_space(directory: pathlib.Path, tree: Any) -> None:
