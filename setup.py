@@ -27,6 +27,7 @@ INSTALL_REQUIRES = [
     "protobuf>=5",
     "tokenizers>=0.22",
     "transformers>=5.0,<6",
+    "huggingface-hub>=1.0",
     "safetensors>=0.6",
     "jinja2>=3.1",
     # configuration, progress, logs, plots
@@ -37,13 +38,23 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
+    # Burmese in the Zawgyi encoding; PyICU is built against the system's ICU (Debian: libicu-dev, pkg-config)
+    "burmese": ["myanmartools>=1.2", "PyICU>=2.13"],
     # the compiler for `seallm plan`; it needs no TPU
     "plan": ["libtpu>=0.0.52"],
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda13]"],
-    "test": ["pytest>=9", "hypothesis>=6.130", "sacrebleu>=2.5", "mistral-common>=1.8"],
-    # the transformers oracle; torch 2.13.0 has a small CPU build for Python 3.11
-    "parity": ["torch==2.13.0"],
+    "test": [
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "hypothesis>=6.130",
+        "sacrebleu>=2.5",
+        # real tokenizers: SentencePiece v1 and tekken, Qwen
+        "mistral-common>=1.8",
+        "dashscope>=1.20",
+    ],
+    # the oracles; torch 2.13.0 has a small CPU build for Python 3.11
+    "parity": ["torch==2.13.0", "peft>=0.17"],
     "lint": ["ruff>=0.14", "mypy>=1.18"],
 }
 

@@ -13,6 +13,8 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.paths import file_digest, read_jsonl
 
+CARRIED = "huggingface"  # what the base says beside its tensors, for the export
+
 
 def show(outcome: dict[str, Any]) -> None:
     """Prints what the base model is."""
@@ -30,21 +32,32 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
 
 
 def _import(context: Context, directory: pathlib.Path) -> dict[str, Any]:
-    from seallm_jax.interop.huggingface import import_model
+    from seallm_jax.interop.adapters import load_adapter
+    from seallm_jax.interop.huggingface import ModelFiles, import_model, model_folder
+    from seallm_jax.models.adapters.parameters import merge_adapter
     from seallm_jax.tokenization.tokenizer import Tokenizer
     from seallm_jax.training.checkpoint import save_parameters
+    from seallm_jax.training.state import shardings_of
 
-    path = pathlib.Path(context.config.base.path).expanduser()
+    path = model_folder(context.config.base.path)
     tokenizer = Tokenizer.load(path)
+    for note in tokenizer.notes:
+        context.progress.say(note)
     imported = import_model(path, mesh=build_mesh(context.config.mesh), progress=context.progress)
     if tokenizer.size > imported.config.vocabulary_size:
         raise SeallmError(
             f"the tokenizer in {path} has {tokenizer.size} tokens but the model only "
             f"{imported.config.vocabulary_size} rows: they do not belong together"
         )
+    parameters = imported.parameters
+    if context.config.base.adapter:
+        adapter = load_adapter(pathlib.Path(context.config.base.adapter).expanduser(), imported.config)
+        adapted = adapter.put_on(parameters, imported.config)
+        parameters = merge_adapter(adapted, imported.config, adapter.adapter, shardings=shardings_of(parameters))
     shape = dataclasses.replace(imported.config, vocabulary_size=tokenizer.size)
     tokenizer.save(directory / "tokenizer")
-    save_parameters(directory / "checkpoints", imported.parameters, shape, tokenizer_digest=tokenizer.digest)
+    ModelFiles(path).copy_to(directory / CARRIED)
+    save_parameters(directory / "checkpoints", parameters, shape, tokenizer_digest=tokenizer.digest)
     return {"path": str(path), "model": dataclasses.asdict(shape), "tokenizer_digest": tokenizer.digest}
 
 
@@ -65,7 +78,8 @@ def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     if (directory / "tokenizer").exists():
         tokenizer = Tokenizer.load(directory / "tokenizer")
     else:
-        texts = [record["text"] for code in languages for record in read_jsonl(corpus / f"{code}.jsonl")]
+        known = [code for code in config.tokenizer_languages if code in context.languages.codes] or languages
+        texts = [record["text"] for code in known for record in read_jsonl(corpus / f"{code}.jsonl")]
         tokenizer = learn_tokenizer(texts, config.vocabulary_size, seed=context.config.seed, progress=context.progress)
         tokenizer.save(directory / "tokenizer")
     pack_text(
@@ -90,7 +104,11 @@ def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
 def _inputs(context: Context) -> dict[str, str]:
     inputs = {"corpus": context.manifest("corpus").digest}
     if context.config.base.path:
-        inputs["model"] = file_digest(pathlib.Path(context.config.base.path).expanduser())
+        from seallm_jax.interop.hub import model_folder
+
+        inputs["model"] = file_digest(model_folder(context.config.base.path))
+    if context.config.base.adapter:
+        inputs["adapter"] = file_digest(pathlib.Path(context.config.base.adapter).expanduser())
     return inputs
 
 

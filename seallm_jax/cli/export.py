@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seallm_jax.cli.arguments import add_stage_command
+from seallm_jax.cli.base import CARRIED
 from seallm_jax.cli.context import Context, Stage
-from seallm_jax.cli.lineage import present_models, stage_model
+from seallm_jax.cli.lineage import StageModel, present_models, stage_model
 from seallm_jax.core.config import to_dict
+from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
+
+if TYPE_CHECKING:
+    import jax
+
+    from seallm_jax.core.schema import TrainConfig
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
@@ -36,7 +43,17 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
 
     last = present_models(context.config)[-1]
     model = stage_model(context, last)
-    config, _, parameters = model.load_parameters(build_mesh(context.config.mesh))
+    separate = context.config.export.adapter == "separate"
+    if separate and model.adapter is None:
+        raise SeallmError(f"config.export.adapter is 'separate', but stage {last!r} trained no adapter; use 'merge'")
+    if separate and model.adapter and not set(model.trainable) <= set(model.adapter.parameters):
+        raise SeallmError(
+            f"config.export.adapter is 'separate', but stage {last!r} also trained {', '.join(model.trainable)}, which "
+            "no adapter holds; use 'merge'"
+        )
+    mesh = build_mesh(context.config.mesh)
+    config, _, parameters = (model.base if separate and model.base else model).load_parameters(mesh)
+    carried = context.directory.stage("base") / CARRIED
     summary = export_model(
         parameters,
         config,
@@ -45,8 +62,11 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
         dtype=context.config.export.dtype,
         shard_bytes=context.config.export.shard_bytes,
         card=_card(context),
+        base_directory=carried if carried.is_dir() else None,
         progress=context.progress,
     )
+    if separate:
+        _save_adapter(context, model, mesh, directory)
     return {"model": last} | dataclasses.asdict(summary) | {"path": str(directory)}
 
 
@@ -59,6 +79,22 @@ STAGE = Stage(
     section=lambda config: to_dict(config.export),
     compute=_compute,
 )
+
+
+def _save_adapter(context: Context, model: StageModel, mesh: jax.sharding.Mesh, directory: pathlib.Path) -> None:
+    """Writes the adapter of the last stage beside the model that it is for."""
+    from seallm_jax.interop.adapters import save_adapter
+
+    assert model.adapter is not None
+    config, _, abstract = model.abstract(mesh)
+    save_adapter(
+        model.restore_adapted(abstract, config),
+        config,
+        model.adapter,
+        directory / "adapter",
+        base=str(directory),
+        dtype=context.config.export.dtype,
+    )
 
 
 def _card(context: Context):
@@ -74,7 +110,7 @@ def _card(context: Context):
     recipe = [
         f"- vocabulary: {outcome['base_size']:,} + {outcome['new_tokens']:,} tokens ({config.vocab.method}, rows "
         f"initialised by {config.vocab.initialization})",
-        *(f"- {stage}: {getattr(config, stage).objective.name.replace('_', ' ')}" for stage in stages),
+        *(f"- {stage}: {_describe(getattr(config, stage))}" for stage in stages),
     ]
     return ModelCard(
         name=config.name,
@@ -93,3 +129,10 @@ def _card(context: Context):
         ],
         chat=config.sft is not None or config.preference is not None,
     )
+
+
+def _describe(train: TrainConfig) -> str:
+    """One line on a training stage for the model card."""
+    adapter = train.adapter
+    on = "" if adapter is None else f", low-rank adapter of rank {adapter.rank} on {', '.join(adapter.names)}"
+    return train.objective.name.replace("_", " ") + on

@@ -84,7 +84,7 @@ def continue_prompts(
         rendered = [renderer.render([Message("user", prompt)], generation_prompt=True) for prompt in prompts]
         ids = [tokenizer.encode(text, special=True) for text in rendered]
     else:
-        ids = [tokenizer.encode(prompt, bos=True) for prompt in prompts]
+        ids = [tokenizer.encode(prompt, bos=True) or [tokenizer.begin_id] for prompt in prompts]
     outputs = generate(
         model,
         ids,

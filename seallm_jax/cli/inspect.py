@@ -86,4 +86,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(tokenizer, index: int) -> str:
-    return tokenizer.piece(index).replace("\u2581", "·").replace("\n", "⏎")
+    try:
+        text = tokenizer.piece_bytes(index).decode()
+    except UnicodeDecodeError:  # part of a character
+        text = tokenizer.piece(index)
+    return text.replace(" ", "·").replace("\n", "⏎")

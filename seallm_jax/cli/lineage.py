@@ -7,7 +7,9 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from seallm_jax.cli.context import Context
-from seallm_jax.core.schema import ModelConfig, RunConfig
+from seallm_jax.core.config import build
+from seallm_jax.core.model_config import stored_model
+from seallm_jax.core.schema import AdapterConfig, ModelConfig, RunConfig
 from seallm_jax.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -29,12 +31,18 @@ class StageModel:
       config: shape of the model.
       tokenizer: directory of its tokenizer.
       checkpoints: directory of its checkpoints.
+      adapter: what the stage trained, if not the model itself.
+      trainable: patterns of the parameters that it trained.
+      base: the model that the adapter is for.
     """
 
     stage: str
     config: ModelConfig
     tokenizer: pathlib.Path
     checkpoints: pathlib.Path
+    adapter: AdapterConfig | None = None
+    trainable: tuple[str, ...] = ("*",)
+    base: StageModel | None = None
 
     def load_tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
@@ -44,6 +52,11 @@ class StageModel:
 
     def load_parameters(self, mesh: jax.sharding.Mesh) -> tuple[ModelConfig, Any, Any]:
         """(shape padded for `mesh`, graph definition, parameters laid out on `mesh`)."""
+        config, graph, abstract = self.abstract(mesh)
+        return config, graph, self.restore(abstract, config)
+
+    def abstract(self, mesh: jax.sharding.Mesh) -> tuple[ModelConfig, Any, Any]:
+        """(shape padded for `mesh`, graph definition, parameters as shapes with their layout on `mesh`)."""
         import jax
 
         from seallm_jax.models.layout import abstract_decoder, parameter_shardings
@@ -55,14 +68,36 @@ class StageModel:
             abstract,
             parameter_shardings(abstract, mesh),
         )
-        return config, graph, self.restore(abstract, config)
+        return config, graph, abstract
 
     def restore(self, abstract: Any, config: ModelConfig) -> Any:
-        """Parameters for an abstract tree, checked against shape and tokenizer."""
+        """Parameters for an abstract tree, checked against shape and tokenizer. An adapter is merged into its base."""
+        from seallm_jax.models.adapters.parameters import merge_adapter
         from seallm_jax.training.checkpoint import restore_parameters
+        from seallm_jax.training.state import shardings_of
 
+        if self.adapter is not None:
+            adapted = self.restore_adapted(abstract, config)
+            return merge_adapter(adapted, config, self.adapter, shardings=shardings_of(abstract))
         digest = self.load_tokenizer().digest
         return restore_parameters(self.checkpoints, abstract, config, tokenizer_digest=digest)
+
+    def restore_adapted(self, abstract: Any, config: ModelConfig) -> Any:
+        """Parameters with the adapter apart; `abstract` is that of the model without one."""
+        import jax
+
+        from seallm_jax.training.adapter_stage import restore_adapted
+
+        assert self.adapter is not None and self.base is not None
+        return restore_adapted(
+            self.checkpoints,
+            self.base.restore(abstract, config),
+            config,
+            self.adapter,
+            jax.tree.leaves(abstract)[0].sharding.mesh,
+            trainable=self.trainable,
+            tokenizer_digest=self.load_tokenizer().digest,
+        )
 
     def load(self, mesh: jax.sharding.Mesh) -> Decoder:
         """The model with its parameters laid out on `mesh`."""
@@ -83,7 +118,13 @@ def stage_model(context: Context, stage: str) -> StageModel:
     outcome = context.manifest(stage).outcome
     directory = context.directory.stage(stage)
     tokenizer = directory / "tokenizer" if stage == "base" else context.directory.stage("vocab")
-    return StageModel(stage, ModelConfig(**outcome["model"]), tokenizer, directory / "checkpoints")
+    shape = build(ModelConfig, stored_model(outcome["model"]), f"{stage}.model")
+    model = StageModel(stage, shape, tokenizer, directory / "checkpoints")
+    if (trained := outcome.get("adapter")) is None:
+        return model
+    adapter = build(AdapterConfig, trained["config"], f"{stage}.adapter")
+    base = stage_model(context, trained["base"])
+    return dataclasses.replace(model, adapter=adapter, trainable=tuple(trained["trainable"]), base=base)
 
 
 def present_models(config: RunConfig) -> tuple[str, ...]:

@@ -9,12 +9,32 @@ import sys
 from collections.abc import Sequence
 
 import seallm_jax
-from seallm_jax.cli import corpus, evaluate, export, generate, inspect, mixture, pack, plan, report, run, train, vocab
+from seallm_jax.cli import (
+    bench,
+    convert,
+    corpus,
+    evaluate,
+    expand,
+    export,
+    generate,
+    inspect,
+    merge,
+    mixture,
+    pack,
+    plan,
+    report,
+    run,
+    train,
+    vocab,
+)
 from seallm_jax.cli.arguments import HelpFormatter, add_json_argument, split_overrides
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.paths import write_json
 
-COMMANDS = (run, corpus, vocab, pack, mixture, train, evaluate, export, generate, report, inspect, plan)
+COMMANDS = (
+    *(run, corpus, vocab, pack, mixture, train, evaluate, export, generate, report, inspect, plan),
+    *(convert, merge, expand, bench),
+)
 
 DESCRIPTION = """\
 Adapt an open language model to Southeast Asian and other low-resource languages.

@@ -68,7 +68,14 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     train = context.directory.stage("corpus") / "train"
     common: dict[str, Any] = {"sequence_length": config.packing.sequence_length, "progress": context.progress}
     kinds = wanted_kinds(config)
-    sources = pack_text({code: train / f"{code}.jsonl" for code in languages.codes}, tokenizer, directory, **common)
+    sources = pack_text(
+        {code: train / f"{code}.jsonl" for code in languages.codes},
+        tokenizer,
+        directory,
+        bpe_dropout=config.packing.bpe_dropout,
+        seed=config.seed,
+        **common,
+    )
     if "instructions" in kinds:
         path = resolve_path(config.data.instructions, "instructions")
         sources += pack_conversations(path, tokenizer, languages, directory, identify=identify_language, **common)

@@ -39,8 +39,10 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     train = getattr(config, options.stage)
     if train is None:
         raise UsageError(f"the config has no stage {options.stage!r}: config.{options.stage} is not set")
+    shape = planned_shape(config)
+    train = train.with_new_rows(shape.vocabulary_size - config.vocab.size)
     with context.progress.task(f"compiling for {options.topology}") as advance:
-        plan = plan_step(planned_shape(config), train, config.packing, config.mesh, options.topology)
+        plan = plan_step(shape, train, config.packing, config.mesh, options.topology)
         advance(1)
     print_table(f"{config.name}, {options.stage}", [{"": name, "value": value} for name, value in plan.rows()])
     return plan.to_json()

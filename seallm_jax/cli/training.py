@@ -11,9 +11,12 @@ from seallm_jax.cli.lineage import StageModel, padded_for
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.paths import read_jsonl
-from seallm_jax.core.schema import ModelConfig, TrainConfig
+from seallm_jax.core.schema import AdapterConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
+    import jax
+
+    from seallm_jax.models.decoder import Decoder
     from seallm_jax.tokenization.tokenizer import Tokenizer
 
 
@@ -45,17 +48,23 @@ def train_model(
 
     mesh = build_mesh(context.config.mesh)
     shape = padded_for(shape, mesh)
+    first_new_row = first_new_row_of(context, start_from)
+    if train.adapter is not None and first_new_row is None:
+        raise SeallmError(f"stage {name!r}: an adapter needs a model to start from; leave out config.{name}.adapter")
+    train = train.with_new_rows(first_new_row or 0)
     readers, curriculum = compile_curriculum(context, name, train, shards, tokenizer.digest)
     references = None
     if train.objective.name == "dpo":
         if start_from is None:
             raise SeallmError(f"stage {name!r}: a preference objective needs a model to start from")
+        quantize = "none" if train.adapter is None else train.adapter.quantize
+        digest = context.manifest(start_from.stage).digest
         references = reference_log_probabilities(
-            start_from.load(mesh),
+            _reference(context, start_from, train, mesh),
             readers,
             context.languages,
             directory / "reference",
-            model_digest=context.manifest(start_from.stage).digest,
+            model_digest=digest if quantize == "none" else f"{digest} {quantize}",
             batch_rows=train.batch_rows,
             mesh=mesh,
             compute_dtype=train.compute_dtype,
@@ -72,9 +81,12 @@ def train_model(
         tokenizer_digest=tokenizer.digest,
         mesh=mesh,
         seed=context.config.seed,
+        first_new_row=first_new_row,
     )
 
     def initial(abstract: Any) -> Any:
+        if start_from is not None and train.adapter is not None:
+            return _adapted(context, start_from, train.adapter, mesh)
         if start_from is not None:
             return start_from.restore(abstract, shape)
         from flax import nnx
@@ -89,6 +101,7 @@ def train_model(
         "model": dataclasses.asdict(shape),
         "tokenizer_digest": tokenizer.digest,
         "curriculum_digest": curriculum.digest,
+        "adapter": _describe(train, start_from),
         "steps": lines[-1]["step"],
         "rows": lines[-1]["rows"],
         "tokens": lines[-1]["tokens"],
@@ -97,6 +110,42 @@ def train_model(
         "skipped_updates": lines[-1]["skipped_updates"],
         "seconds": lines[-1]["seconds"],
     }
+
+
+def _adapted(context: Context, start_from: StageModel, adapter: AdapterConfig, mesh: jax.sharding.Mesh) -> Any:
+    """Parameters of the model that the stage starts from, with a fresh adapter."""
+    from seallm_jax.training.adapter_stage import adapted_parameters
+
+    config, _, base = start_from.load_parameters(mesh)
+    return adapted_parameters(base, config, adapter, mesh, seed=context.config.seed)
+
+
+def _reference(context: Context, start_from: StageModel, train: TrainConfig, mesh: jax.sharding.Mesh) -> Decoder:
+    """The frozen model of a preference stage: what the policy is before its first update, in the same few bits."""
+    from flax import nnx
+
+    from seallm_jax.models.layout import abstract_decoder
+
+    if train.adapter is None or train.adapter.quantize == "none":
+        return start_from.load(mesh)
+    graph, _ = abstract_decoder(padded_for(start_from.config, mesh), adapter=train.adapter)
+    return nnx.merge(graph, _adapted(context, start_from, train.adapter, mesh))
+
+
+def _describe(train: TrainConfig, start_from: StageModel | None) -> dict[str, Any] | None:
+    """What is needed to load the model of an adapter stage; None for any other."""
+    if train.adapter is None or start_from is None:
+        return None
+    return {
+        "config": dataclasses.asdict(train.adapter),
+        "trainable": list(train.trainable),
+        "base": start_from.stage,
+    }
+
+
+def first_new_row_of(context: Context, start_from: StageModel | None) -> int | None:
+    """The base tokenizer's size, for a stage that comes after the vocabulary extension."""
+    return None if start_from is None else context.manifest("vocab").outcome["base_size"]
 
 
 def compile_curriculum(context: Context, name: str, train: TrainConfig, shards: pathlib.Path, tokenizer_digest: str):

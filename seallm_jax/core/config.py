@@ -49,6 +49,8 @@ def apply_override(config: ml_collections.ConfigDict, override: str) -> None:
         except (ValueError, IndexError, KeyError, TypeError):
             raise UsageError(f"{trail} does not exist: {override!r} cannot be applied") from None
     value = _literal(text)
+    if isinstance(value, dict):  # patterns of parameter paths have dots
+        value = ml_collections.ConfigDict(value, allow_dotted_keys=True)
     if isinstance(node, ml_collections.ConfigDict):
         _field_type(schema, parts[-1], trail)
         with node.ignore_type():

@@ -5,10 +5,31 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from seallm_jax.core.adapter_config import AdapterConfig
+from seallm_jax.core.model_config import ModelConfig, RopeConfig
+from seallm_jax.core.require import require
+from seallm_jax.core.train_config import ObjectiveConfig, OptimizerConfig, StageConfig, TrainConfig
+from seallm_jax.core.vocab_config import VocabConfig
 
-def _require(condition: bool, key: str, value, rule: str) -> None:
-    if not condition:
-        raise ValueError(f"{key} is {value!r}; {rule}")
+__all__ = [
+    "AdapterConfig",
+    "BaseConfig",
+    "CorpusConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "GenerationConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "PackingConfig",
+    "RopeConfig",
+    "RunConfig",
+    "StageConfig",
+    "TrainConfig",
+    "VocabConfig",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,47 +61,9 @@ class CorpusConfig:
     minimum_language_documents: int = 2
 
     def __post_init__(self):
-        _require(
-            0 < self.holdout_fraction < 1, "holdout_fraction", self.holdout_fraction, "it must lie between 0 and 1"
-        )
-        _require(0 < self.near_threshold <= 1, "near_threshold", self.near_threshold, "it must lie in (0, 1]")
-        _require(self.ngram >= 1, "ngram", self.ngram, "it must be at least 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Shape of the decoder (Llama family).
-
-    Attributes:
-      vocabulary_size: logical size; filled in from the tokenizer when 0.
-      padded_vocabulary_size: rows of the embedding; filled in when 0.
-    """
-
-    family: Literal["llama"] = "llama"
-    vocabulary_size: int = 0
-    padded_vocabulary_size: int = 0
-    hidden_size: int = 256
-    intermediate_size: int = 768
-    num_layers: int = 4
-    num_heads: int = 4
-    num_key_value_heads: int = 4
-    head_size: int = 64
-    rope_theta: float = 10000.0
-    norm_epsilon: float = 1e-5
-    tie_embeddings: bool = False
-    max_positions: int = 2048
-    initializer_range: float = 0.02
-
-    def __post_init__(self):
-        for key in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_key_value_heads"):
-            _require(getattr(self, key) > 0, key, getattr(self, key), "it must be positive")
-        _require(
-            self.num_heads % self.num_key_value_heads == 0,
-            "num_key_value_heads",
-            self.num_key_value_heads,
-            f"it must divide num_heads = {self.num_heads}",
-        )
-        _require(self.head_size > 0 and self.head_size % 2 == 0, "head_size", self.head_size, "it must be even")
+        require(0 < self.holdout_fraction < 1, "holdout_fraction", self.holdout_fraction, "it must lie between 0 and 1")
+        require(0 < self.near_threshold <= 1, "near_threshold", self.near_threshold, "it must lie in (0, 1]")
+        require(self.ngram >= 1, "ngram", self.ngram, "it must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +78,8 @@ class MeshConfig:
     def __post_init__(self):
         sizes = dataclasses.asdict(self)
         for key, size in sizes.items():
-            _require(size == -1 or size >= 1, key, size, "it must be positive, or -1 for the devices that are left")
-        _require(list(sizes.values()).count(-1) <= 1, "fsdp", self.fsdp, "only one mesh axis may be -1")
+            require(size == -1 or size >= 1, key, size, "it must be positive, or -1 for the devices that are left")
+        require(list(sizes.values()).count(-1) <= 1, "fsdp", self.fsdp, "only one mesh axis may be -1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,148 +89,19 @@ class PackingConfig:
     Attributes:
       mode: intra_document masks other documents and restarts positions at each document.
       maximum_pairs: preference pairs per row at most.
+      bpe_dropout: probability with which a merge is skipped while running text is encoded (BPE-dropout, arXiv
+        1910.13267), so that training sees words in other pieces, too, old ones above all; 0 for none. It makes text
+        longer. Text is packed once: all epochs see the same pieces.
     """
 
     sequence_length: int = 256
     mode: Literal["intra_document"] = "intra_document"
     maximum_pairs: int = 8
+    bpe_dropout: float = 0.0
 
     def __post_init__(self):
-        _require(self.sequence_length >= 8, "sequence_length", self.sequence_length, "it must be at least 8")
-
-
-@dataclasses.dataclass(frozen=True)
-class StageConfig:
-    """One stage of a curriculum.
-
-    A source is named kind/language, as in text/km or instructions/vi.
-
-    Attributes:
-      name: shown in tables and plots.
-      tokens: budget in tokens (positions of packed rows).
-      mixture: how the weights of the sources come about.
-        explicit: `weights`, shared within a key by temperature.
-        proportional: by size. temperature: by size ** alpha. unimax: UniMax (arXiv 2304.09151) with `maximum_epochs`.
-      weights: key -> share. A key is a source name, a pattern (text/*), or several of them with commas between. A
-        source belongs to the key that lists its very name, else to the one with the longest matching pattern; what
-        matches no key is not served. Shares are normalised; the share of a key without sources is spread over the
-        others in proportion, and the table says so.
-      alpha: temperature exponent within a key or over all sources; 1 is proportional, 0 is uniform.
-      maximum_epochs: no source is served more often than this over the whole curriculum; the excess goes to the others,
-        and when every source is exhausted the budget shrinks. 0 means no cap.
-      transition: how the weights move from those of the stage before.
-      transition_tokens: length of a linear or cosine transition, counted from the stage's beginning.
-    """
-
-    name: str = "main"
-    tokens: int = 0
-    mixture: Literal["explicit", "proportional", "temperature", "unimax"] = "proportional"
-    weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    alpha: float = 1.0
-    maximum_epochs: float = 0.0
-    transition: Literal["step", "linear", "cosine"] = "step"
-    transition_tokens: int = 0
-
-    def __post_init__(self):
-        _require(self.tokens > 0, "tokens", self.tokens, "it must be positive")
-        _require(self.alpha >= 0, "alpha", self.alpha, "it must not be negative")
-        _require(self.maximum_epochs >= 0, "maximum_epochs", self.maximum_epochs, "it must not be negative")
-        _require(
-            0 <= self.transition_tokens <= self.tokens,
-            "transition_tokens",
-            self.transition_tokens,
-            f"it must lie between 0 and tokens = {self.tokens}",
-        )
-        if self.mixture == "explicit":
-            _require(bool(self.weights), "weights", self.weights, "an explicit mixture needs weights")
-        for pattern, weight in self.weights.items():
-            _require(weight >= 0, f"weights[{pattern!r}]", weight, "it must not be negative")
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW and its schedule.
-
-    Attributes:
-      schedule: constant, cosine, linear, or wsd (warmup, stable, linear decay over the last `decay_fraction`).
-      warmup_fraction: share of the steps spent warming up.
-      final_fraction: learning rate at the end, as a share of the peak (not for constant).
-    """
-
-    learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "linear", "wsd"] = "cosine"
-    warmup_fraction: float = 0.05
-    decay_fraction: float = 0.2
-    final_fraction: float = 0.1
-    weight_decay: float = 0.1
-    b1: float = 0.9
-    b2: float = 0.95
-    epsilon: float = 1e-8
-    clip_norm: float = 1.0
-
-    def __post_init__(self):
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "it must be positive")
-        _require(0 <= self.warmup_fraction <= 1, "warmup_fraction", self.warmup_fraction, "it must lie in [0, 1]")
-        _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 turns clipping off, negative means nothing")
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    """What is learned.
-
-    Attributes:
-      name: language_modeling (all positions with weight), or dpo (arXiv 2305.18290).
-      beta: DPO temperature.
-      label_smoothing: probability that a preference label is wrong (cDPO).
-      sft_coefficient: weight of an added negative log-likelihood of the chosen reply, per token.
-    """
-
-    name: Literal["language_modeling", "dpo"] = "language_modeling"
-    beta: float = 0.1
-    label_smoothing: float = 0.0
-    sft_coefficient: float = 0.0
-
-    def __post_init__(self):
-        _require(self.beta > 0, "beta", self.beta, "it must be positive")
-        _require(0 <= self.label_smoothing < 0.5, "label_smoothing", self.label_smoothing, "it must lie in [0, 0.5)")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """One training stage: its sources, objective and optimizer.
-
-    Attributes:
-      curriculum: the stages of the mixture, in order.
-      batch_rows: packed rows per optimizer step, over all devices.
-      accumulation: micro-batches per step; divides batch_rows.
-      compute_dtype: dtype of the forward and backward pass; parameters stay float32.
-      remat: recompute each layer in the backward pass (full) or keep everything (none).
-      checkpoint_every: steps between checkpoints; one is always written at the end.
-      keep_checkpoints: how many to keep.
-      log_every: steps between log lines.
-    """
-
-    curriculum: tuple[StageConfig, ...] = ()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    batch_rows: int = 16
-    accumulation: int = 1
-    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "full"] = "none"
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 2
-    log_every: int = 10
-
-    def __post_init__(self):
-        _require(self.batch_rows > 0, "batch_rows", self.batch_rows, "it must be positive")
-        _require(
-            self.accumulation > 0 and self.batch_rows % self.accumulation == 0,
-            "accumulation",
-            self.accumulation,
-            f"it must divide batch_rows = {self.batch_rows}",
-        )
-        _require(self.checkpoint_every > 0, "checkpoint_every", self.checkpoint_every, "it must be positive")
-        _require(self.log_every > 0, "log_every", self.log_every, "it must be positive")
+        require(self.sequence_length >= 8, "sequence_length", self.sequence_length, "it must be at least 8")
+        require(0 <= self.bpe_dropout < 1, "bpe_dropout", self.bpe_dropout, "it must lie in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,43 +109,27 @@ class BaseConfig:
     """The base model: a Hugging Face folder, or a small model trained from scratch that stands in for one.
 
     Attributes:
-      path: folder with a Llama checkpoint and a SentencePiece `tokenizer.model`; empty trains a stand-in.
+      path: folder with a checkpoint of any family and its tokenizer, or its name on the Hugging Face Hub; empty trains
+        a stand-in.
+      adapter: folder of an adapter in the format of PEFT, merged into the model of `path`; empty for none.
       languages: languages that the stand-in is trained on.
+      tokenizer_languages: languages that its tokenizer is learned on, those that keep their ids in the extension; empty
+        for `languages`.
       vocabulary_size: size of the stand-in's SentencePiece BPE tokenizer.
       model: shape of the stand-in.
       train: how the stand-in is trained; an empty curriculum cannot be trained.
     """
 
     path: str = ""
+    adapter: str = ""
     languages: tuple[str, ...] = ("en",)
+    tokenizer_languages: tuple[str, ...] = ()
     vocabulary_size: int = 2048
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 
-
-@dataclasses.dataclass(frozen=True)
-class VocabConfig:
-    """Vocabulary extension.
-
-    Attributes:
-      size: new tokens at most; 0 keeps the base tokenizer as it is.
-      method: continued_bpe learns merges on top of the old ones.
-      minimum_frequency: a new token must occur this often in the training documents.
-      initialization: how new embedding rows come about.
-      alpha: languages are weighted by size ** alpha while merges are learned.
-      protect_base: refuse pieces that are frequent in the base languages, so that their text keeps its ids.
-    """
-
-    size: int = 4096
-    method: Literal["continued_bpe"] = "continued_bpe"
-    minimum_frequency: int = 3
-    initialization: Literal["mean", "global_mean"] = "mean"
-    alpha: float = 0.5
-    protect_base: bool = True
-
     def __post_init__(self):
-        _require(self.size >= 0, "size", self.size, "it must not be negative")
-        _require(self.minimum_frequency >= 1, "minimum_frequency", self.minimum_frequency, "it must be at least 1")
+        require(bool(self.path) or not self.adapter, "adapter", self.adapter, "it needs the model of `path`")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +150,7 @@ class DataConfig:
     preference_holdout: float = 0.2
 
     def __post_init__(self):
-        _require(
+        require(
             0 < self.preference_holdout < 1,
             "preference_holdout",
             self.preference_holdout,
@@ -357,15 +195,21 @@ class GenerationConfig:
     prompts_per_language: int = 2
 
     def __post_init__(self):
-        _require(self.temperature >= 0, "temperature", self.temperature, "it must not be negative")
-        _require(0 < self.top_p <= 1, "top_p", self.top_p, "it must lie in (0, 1]")
-        _require(self.maximum_new_tokens > 0, "maximum_new_tokens", self.maximum_new_tokens, "it must be positive")
+        require(self.temperature >= 0, "temperature", self.temperature, "it must not be negative")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "it must lie in (0, 1]")
+        require(self.maximum_new_tokens > 0, "maximum_new_tokens", self.maximum_new_tokens, "it must be positive")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """The Hugging Face folder: dtype of the tensors and size of a shard in bytes."""
+    """The Hugging Face folder: dtype of the tensors and size of a shard in bytes.
 
+    Attributes:
+      adapter: what becomes of an adapter that the last stage trained. merge adds it to the model; separate leaves the
+        model as it was and writes the adapter beside it, to `adapter/` in the format of PEFT.
+    """
+
+    adapter: Literal["merge", "separate"] = "merge"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     shard_bytes: int = 2_000_000_000
 
@@ -391,4 +235,4 @@ class RunConfig:
     export: ExportConfig = ExportConfig()
 
     def __post_init__(self):
-        _require(self.seed >= 0, "seed", self.seed, "it must not be negative")
+        require(self.seed >= 0, "seed", self.seed, "it must not be negative")

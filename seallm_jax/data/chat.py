@@ -18,8 +18,6 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.data.message import Message
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
-SPACE = "\u2581"
-
 
 @dataclasses.dataclass(frozen=True)
 class EncodedChat:
@@ -50,7 +48,7 @@ class ChatRenderer:
             self._template = _environment().from_string(tokenizer.chat_template)
         except jinja2.TemplateSyntaxError as error:
             raise SeallmError(f"the tokenizer's chat template is not valid Jinja: {error}") from error
-        self._lengths = _byte_lengths(tokenizer)
+        self._lengths = tokenizer.byte_lengths
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool = False, position: str = "") -> str:
         """Text of a conversation. Raises SeallmError, naming `position`, when the template refuses it."""
@@ -112,13 +110,6 @@ class ChatRenderer:
         if prefix not in (0, 1):
             raise SeallmError(f"{position or 'conversation'}: the tokenizer does not keep the text it encodes")
         return ends - prefix  # a tokenizer with a dummy prefix puts one space before the text
-
-
-def _byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """int64 [V], bytes of text that each id stands for."""
-    lengths = np.array([len(tokenizer.piece(index).replace(SPACE, " ").encode()) for index in range(tokenizer.size)])
-    lengths[np.asarray(tokenizer.byte_ids)] = 1
-    return lengths
 
 
 def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:

@@ -36,8 +36,10 @@ def pack_text(
     sequence_length: int,
     progress: Progress,
     threads: int = 0,
+    bpe_dropout: float = 0.0,
+    seed: int = 0,
 ) -> Summary:
-    """Packs running text: each document is BOS, text, EOS.
+    """Packs running text: each document is `begin_id` (BOS), text, `end_id` (EOS).
 
     A document longer than a row is cut, and so are a few where rows would not be 99 % full; every target is kept.
 
@@ -50,6 +52,8 @@ def pack_text(
       sequence_length: T, positions of a row.
       progress: a task for each language.
       threads: for the tokenizer; 0 takes all cores.
+      bpe_dropout: probability of skipping a merge, see `Tokenizer.encode_batch`.
+      seed: of the dropout.
 
     Returns:
       One record for each source: source, documents, rows, tokens, fill, truncated (0), dropped (reason -> count).
@@ -61,12 +65,14 @@ def pack_text(
     summary = []
     for language, file in sorted(files.items()):
         directory = output / "text" / language
-        inputs = _inputs_digest(tokenizer, sequence_length, {"file": file_digest(file)})
+        dropped = {"bpe_dropout": bpe_dropout, "seed": seed} if bpe_dropout else {}
+        inputs = _inputs_digest(tokenizer, sequence_length, {"file": file_digest(file)} | dropped)
         index = _finished(directory, inputs)
         if index is None:
             packer = RowPacker(directory, sequence_length, may_cut=True)
             with progress.task(f"packing text/{language}", total=_count_lines(file)) as advance:
-                for number, ids in enumerate(text_ids(tokenizer, _texts(file), threads=threads)):
+                found = text_ids(tokenizer, _texts(file), threads=threads, dropout=bpe_dropout, seed=seed)
+                for number, ids in enumerate(found):
                     parts = split_ids(ids, sequence_length)
                     packer.add_document([[Piece(part, document=number)] for part in parts])
                     advance(1)
@@ -282,7 +288,7 @@ def _parsed(records: Iterator, parse: Callable, dropped: collections.Counter, ad
 
 def _inputs_digest(tokenizer: Tokenizer, sequence_length: int, more: dict[str, Any]) -> str:
     own = {"version": VERSION, "tokenizer": tokenizer.digest, "sequence_length": sequence_length}
-    return value_digest(own | {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id} | more)
+    return value_digest(own | {"bos": tokenizer.begin_id, "eos": tokenizer.end_id} | more)
 
 
 def _texts(file: pathlib.Path) -> Iterator[str]:

@@ -84,7 +84,9 @@ def bits_per_byte(
 ) -> BitsPerByte:
     """Measures held-out documents.
 
-    Protocol: a document is BOS and its text, without EOS. Each text token is scored once, BOS is not scored. A document
+    Protocol: a document is BOS and its text, without EOS. Each text token is scored once, BOS is not scored. Where the
+    tokenizer has no BOS, the token that ends a document stands in its place, as it did in pretraining and does in
+    lm-evaluation-harness: the first token must count, or the bits would not be those of all the bytes. A document
     longer than a row is cut into windows of the row's length without overlap, so a token sees the tokens before it in
     its window. Bits are divided by the UTF-8 bytes of the raw text.
 
@@ -105,7 +107,7 @@ def bits_per_byte(
         for document in filled[: maximum_documents or None]:
             owners.append(code)
             sizes.append(len(document.encode("utf-8")))
-            texts.append(ScoredText(np.asarray([tokenizer.bos_id, *tokenizer.encode(document)], np.int32)))
+            texts.append(ScoredText(np.asarray([tokenizer.begin_id, *tokenizer.encode(document)], np.int32)))
     if not texts:
         raise SeallmError("there is no held-out text to measure bits per byte on")
     scores = scorer.score(texts, progress=progress, name="bits per byte")

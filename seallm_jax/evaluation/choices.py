@@ -56,8 +56,8 @@ def multiple_choice(
 ) -> ChoiceScores:
     """Scores each choice behind its context and takes the most likely one; the first of equals.
 
-    A sequence is BOS, context and choice, tokenized together; scored are the tokens after the part that it shares with
-    the context alone. Where it is longer than a row, the context loses tokens from the left behind BOS.
+    A sequence is BOS (or `begin_id`), context and choice, tokenized together; scored are the tokens after the part that
+    it shares with the context alone. Where it is longer than a row, the context loses tokens from the left behind BOS.
 
     Raises:
       SeallmError: no items, or ids that the model does not have.
@@ -100,8 +100,8 @@ def continuation_text(tokenizer: TextEncoder, context: str, continuation: str, s
 
     At least the last token is scored. Context beyond a row is cut from the left, behind BOS.
     """
-    alone = [tokenizer.bos_id, *tokenizer.encode(context)]
-    whole = [tokenizer.bos_id, *tokenizer.encode(context + continuation)]
+    alone = [tokenizer.begin_id, *tokenizer.encode(context)]
+    whole = [tokenizer.begin_id, *tokenizer.encode(context + continuation)]
     shared = next(
         (i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole))
     )

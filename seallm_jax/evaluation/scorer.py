@@ -26,8 +26,8 @@ class TextEncoder(Protocol):
     """What an evaluation needs of a tokenizer; `seallm_jax.tokenization.tokenizer.Tokenizer` is one."""
 
     @property
-    def bos_id(self) -> int:
-        """Id that begins a text."""
+    def begin_id(self) -> int:
+        """Id before the first token of a document: BOS, or what ends a document where there is no BOS."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without BOS and EOS."""
@@ -134,7 +134,13 @@ def _log_probabilities(graph: Any, options: tuple[tuple[str, Any], ...], state: 
     model = nnx.merge(graph, state)
     hidden_BxTxM = model(batch.tokens, batch.positions, batch.segment_ids, **forward)
     log_probability_BxT = linear_log_probability(
-        hidden_BxTxM, model.output_matrix(), batch.targets, logical_size=model.config.vocabulary_size
+        hidden_BxTxM,
+        model.output_matrix(),
+        batch.targets,
+        logical_size=model.config.vocabulary_size,
+        soft_cap=model.config.logit_soft_cap,
+        mesh=forward["mesh"],
+        rules=forward["rules"],
     ).log_probability
     if forward["mesh"] is None:
         return log_probability_BxT

@@ -63,10 +63,10 @@ def generate(
     for number, length in enumerate(lengths):
         if length == 0:
             raise SeallmError(f"prompt {number} is empty; begin it with the begin-of-text token")
-        if length + maximum_new_tokens > model.config.max_positions:
+        if length + maximum_new_tokens > model.config.longest_text:
             raise SeallmError(
                 f"prompt {number} has {length} tokens and {maximum_new_tokens} more are asked for, "
-                f"but the model has {model.config.max_positions} positions"
+                f"but the model has {model.config.longest_text} positions"
             )
     rows = _bucket(len(prompts), smallest=1)
     tokens_BxT = np.zeros((rows, _bucket(max(lengths))), np.int32)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.paths import read_json, write_json
+from seallm_jax.core.paths import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -34,9 +33,41 @@ class TensorInfo:
     dtype: str
     offset: int
 
+    @property
+    def nbytes(self) -> int:
+        """Size in the file."""
+        return int(np.prod(self.shape, dtype=np.int64)) * STORED_TYPES[self.dtype].itemsize
+
+    def read(self, buffer: np.ndarray, start: int = 0, stop: int | None = None) -> None:
+        """Reads bytes `start:stop` of the tensor into the same bytes of `buffer` (uint8, the whole tensor's size).
+
+        Files are read, not mapped: what is in memory is counted there, and a file that shrinks meanwhile is an error
+        and not a crash.
+
+        Raises:
+          SeallmError: the file ends early or cannot be read.
+        """
+        stop = self.nbytes if stop is None else stop
+        view = memoryview(buffer.data)[start:stop]
+        try:
+            with open(self.file, "rb", buffering=0) as stream:
+                stream.seek(self.offset + start)
+                while view.nbytes:
+                    count = stream.readinto(view)
+                    if not count:
+                        raise SeallmError(f"{self.file} became shorter while it was read; download or copy it again")
+                    view = view[count:]
+        except OSError as error:
+            raise SeallmError(f"cannot read {self.file}: {error.strerror or error}; copy it again") from error
+
 
 class TensorFiles:
-    """The tensors of a folder. Files are mapped into memory: what is not asked for is not read."""
+    """The tensors of a folder.
+
+    Attributes:
+      directory: the folder.
+      tensors: where each tensor is, by name.
+    """
 
     def __init__(self, directory: pathlib.Path):
         """Reads the headers of all files.
@@ -49,9 +80,11 @@ class TensorFiles:
         self.tensors = {name: info for file in self._files() for name, info in _header(file).items()}
 
     def tensor(self, name: str) -> np.ndarray:
-        """A tensor as a read-only view of its file; bfloat16 is that of ml_dtypes."""
+        """A tensor in memory; bfloat16 is that of ml_dtypes."""
         info = self.tensors[name]
-        return np.memmap(info.file, STORED_TYPES[info.dtype], mode="r", offset=info.offset, shape=info.shape)
+        array = np.empty(info.shape, STORED_TYPES[info.dtype])
+        info.read(array.reshape(-1).view(np.uint8))
+        return array
 
     def _files(self) -> list[pathlib.Path]:
         if not self.directory.is_dir():
@@ -60,9 +93,9 @@ class TensorFiles:
             index = read_json(self.directory / INDEX)
             try:
                 names = sorted(set(index["weight_map"].values()))
+                files = [self.directory / pathlib.PurePath(name).name for name in names]
             except (KeyError, TypeError, AttributeError):
                 raise SeallmError(f"{self.directory / INDEX} has no weight_map; download the file again") from None
-            files = [self.directory / pathlib.PurePath(name).name for name in names]
             for file in files:
                 if not file.is_file():
                     raise SeallmError(f"{file} is missing, though {INDEX} names it; download it")
@@ -75,7 +108,7 @@ class TensorFiles:
                 f"{self.directory} has only {pickles[0].name}, a pickle, which can run code when it is read; "
                 "convert the checkpoint to safetensors"
             )
-        raise SeallmError(f"{self.directory} has no {SINGLE} and no {INDEX}")
+        raise SeallmError(f"{self.directory} has no {SINGLE} and no {INDEX}; download or export the whole model")
 
 
 def _header(file: pathlib.Path) -> dict[str, TensorInfo]:
@@ -95,69 +128,3 @@ def _header(file: pathlib.Path) -> dict[str, TensorInfo]:
         name: TensorInfo(file, tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0])
         for name, entry in header.items()
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedTensor:
-    """A tensor to write; `read` fetches it when its file is written."""
-
-    name: str
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
-
-
-def write_tensors(
-    directory: pathlib.Path,
-    tensors: Sequence[PlannedTensor],
-    *,
-    dtype: np.dtype,
-    shard_bytes: int,
-    advance: Callable[[int], None] = lambda n: None,
-) -> list[str]:
-    """Writes tensors in order to model.safetensors, or to numbered shards and an index. Returns the file names.
-
-    A shard takes tensors until the next one would make it larger than `shard_bytes`; host memory holds one shard.
-    """
-    from safetensors.numpy import save_file
-
-    shards = list(_shards(tensors, dtype.itemsize, shard_bytes))
-    names = [SINGLE]
-    if len(shards) > 1:
-        names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
-    weight_map: dict[str, str] = {}
-    total = 0
-    for file, shard in zip(names, shards, strict=True):
-        arrays = {}
-        for tensor in shard:
-            # safetensors writes the buffer as it lies in memory, whatever the strides
-            array = np.ascontiguousarray(tensor.read().astype(dtype, copy=False))
-            if array.shape != tensor.shape:
-                raise ValueError(f"{tensor.name} has shape {array.shape}, planned was {tensor.shape}")
-            _check_finite(tensor.name, array)
-            arrays[tensor.name] = array
-            weight_map[tensor.name] = file
-            total += array.nbytes
-            advance(1)
-        save_file(arrays, directory / file, metadata={"format": "pt"})
-    if len(shards) > 1:
-        write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    return names
-
-
-def _shards(tensors: Iterable[PlannedTensor], itemsize: int, shard_bytes: int) -> Iterable[list[PlannedTensor]]:
-    shard: list[PlannedTensor] = []
-    size = 0
-    for tensor in tensors:
-        nbytes = int(np.prod(tensor.shape)) * itemsize
-        if shard and size + nbytes > shard_bytes:
-            yield shard
-            shard, size = [], 0
-        shard.append(tensor)
-        size += nbytes
-    yield shard
-
-
-def _check_finite(name: str, array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        way_out = "export as bfloat16 or float32" if array.dtype == np.float16 else "the model has diverged"
-        raise SeallmError(f"tensor {name} holds values that are not finite in {array.dtype}; {way_out}")

@@ -21,12 +21,14 @@ class KeyValueCache:
       keys: [L, B, S, K, D] for L layers and K key/value heads, rotated.
       values: [L, B, S, K, D].
       segment_ids: int32 [B, S], 0 for slots that are empty or padding.
+      positions: int32 [B, S], position of each token in its document.
       length: int32 scalar, slots filled.
     """
 
     keys: jax.Array
     values: jax.Array
     segment_ids: jax.Array
+    positions: jax.Array
     length: jax.Array
 
     @classmethod
@@ -37,6 +39,7 @@ class KeyValueCache:
             keys=jnp.zeros(shape, dtype),
             values=jnp.zeros(shape, dtype),
             segment_ids=jnp.zeros((rows, slots), jnp.int32),
+            positions=jnp.zeros((rows, slots), jnp.int32),
             length=jnp.zeros((), jnp.int32),
         )
 
@@ -49,7 +52,15 @@ class KeyValueCache:
             values=jax.lax.dynamic_update_slice(self.values, v_BxTxKxD[None].astype(self.values.dtype), start),
         )
 
-    def advance(self, segment_ids_BxT: jax.Array) -> KeyValueCache:
+    def advance(self, segment_ids_BxT: jax.Array, positions_BxT: jax.Array) -> KeyValueCache:
         """Counts the next T slots as filled, once all layers have written."""
-        segment_ids = jax.lax.dynamic_update_slice(self.segment_ids, segment_ids_BxT, (0, self.length))
-        return dataclasses.replace(self, segment_ids=segment_ids, length=self.length + segment_ids_BxT.shape[1])
+
+        def put(slots_BxS: jax.Array, new_BxT: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice(slots_BxS, new_BxT.astype(slots_BxS.dtype), (0, self.length))
+
+        return dataclasses.replace(
+            self,
+            segment_ids=put(self.segment_ids, segment_ids_BxT),
+            positions=put(self.positions, positions_BxT),
+            length=self.length + segment_ids_BxT.shape[1],
+        )

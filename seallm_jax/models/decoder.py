@@ -1,13 +1,12 @@
-"""The decoder of the Llama family (arXiv 2307.09288).
+"""The decoder: one module for all model families, with a switch of `ModelConfig` for whatever they differ in.
 
-Shape letters: B rows, T positions, M hidden size, F intermediate size, H query heads, K key/value heads, D head size,
+Shape letters: B rows, T positions, M hidden size, H query heads, K key/value heads, D head size, R rotary frequencies,
 V padded vocabulary, L layers, S slots of the cache. Where arrays lie on a mesh is decided in `layout.py`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,22 +14,27 @@ import jax.numpy as jnp
 from flax import nnx
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.schema import ModelConfig
+from seallm_jax.core.schema import ModelConfig, RopeConfig
 from seallm_jax.core.sharding import ShardingRules, constrain
 from seallm_jax.kernels.attention.api import attention
 from seallm_jax.kernels.precision import matmul_precision
+from seallm_jax.models.alibi import alibi_slopes
+from seallm_jax.models.attention import Attention, Context
 from seallm_jax.models.cache import KeyValueCache
+from seallm_jax.models.mlp import MLP
+from seallm_jax.models.norm import hidden_norm
+from seallm_jax.models.rotary import RotaryTable, rotary_table
 
 
 class Decoder(nnx.Module):
-    """Token ids to hidden states: pre-norm layers of attention and a gated MLP.
+    """Token ids to hidden states: layers of attention and an MLP.
 
     Parameters are cast where they are used. Those of the layers are stacked along a leading axis, over which the
     forward pass scans.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32):
-        """Draws parameters: normal with `initializer_range`, ones for norms, zeros for padded vocabulary rows.
+        """Draws matrices from a normal distribution of width `initializer_range`; padded vocabulary rows are zero.
 
         Raises:
           SeallmError: vocabulary sizes that have not been filled in.
@@ -42,6 +46,7 @@ class Decoder(nnx.Module):
             )
         self.config = config
         self.embedding = VocabularyMatrix(config, rngs=rngs, param_dtype=param_dtype)
+        self.embedding_norm = hidden_norm(config, param_dtype=param_dtype) if config.embedding_norm else None
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap
@@ -49,7 +54,7 @@ class Decoder(nnx.Module):
             return Layer(config, rngs=rngs, param_dtype=param_dtype)
 
         self.layers = stacked_layers(rngs)
-        self.final_norm = RMSNorm(config, param_dtype=param_dtype)
+        self.final_norm = hidden_norm(config, param_dtype=param_dtype)
         if not config.tie_embeddings:
             self.head = VocabularyMatrix(config, rngs=rngs, param_dtype=param_dtype)
 
@@ -70,7 +75,7 @@ class Decoder(nnx.Module):
 
         Args:
           tokens_BxT: int32 ids.
-          positions_BxT: int32 position of each token in its document, for the rotary embedding.
+          positions_BxT: int32 position of each token in its document.
           segment_ids_BxT: int32 document of each token; 0 is padding.
           cache: keys and values of earlier tokens of the same documents; the new ones are appended.
           compute_dtype: dtype of activations and of the operands of matrix products. Norms, softmax and rotary angles
@@ -86,44 +91,56 @@ class Decoder(nnx.Module):
         def place(array: jax.Array, *axes: str | None) -> jax.Array:
             return constrain(array, mesh, rules, *axes)
 
-        key_segment_ids_BxS, query_order_1xT, key_order_1xS = segment_ids_BxT, None, None
+        key_segment_ids_BxS, query_order_BxT, key_order_BxS = segment_ids_BxT, None, None
         if cache is not None:
-            key_segment_ids_BxS = cache.advance(segment_ids_BxT).segment_ids
-            query_order_1xT = cache.length + jnp.arange(tokens_BxT.shape[1], dtype=jnp.int32)[None]
-            key_order_1xS = jnp.arange(key_segment_ids_BxS.shape[1], dtype=jnp.int32)[None]
-        context = Context(
-            rotate=functools.partial(_rotate, angles_BxTxR=rotary_angles(positions_BxT, self.config)),
-            attend=functools.partial(
-                attention,
-                query_segment_ids_BxT=segment_ids_BxT,
-                key_segment_ids_BxS=key_segment_ids_BxS,
-                query_order_BxT=query_order_1xT,
-                key_order_BxS=key_order_1xS,
-                implementation=attention_implementation,
-            ),
-            place=place,
+            # Slots are no measure of distance: padding lies between a prompt and what follows it.
+            filled = cache.advance(segment_ids_BxT, positions_BxT)
+            key_segment_ids_BxS, query_order_BxT, key_order_BxS = filled.segment_ids, positions_BxT, filled.positions
+        slopes_H = jnp.asarray(alibi_slopes(self.config.num_heads)) if self.config.positions == "alibi" else None
+        attend = functools.partial(
+            attention,
+            query_segment_ids_BxT=segment_ids_BxT,
+            key_segment_ids_BxS=key_segment_ids_BxS,
+            query_order_BxT=query_order_BxT,
+            key_order_BxS=key_order_BxS,
+            scale=self.config.attention_scale or None,
+            soft_cap=self.config.attention_soft_cap,
+            alibi_slopes_H=slopes_H,
+            mesh=mesh,
+            rules=rules,
+            implementation=attention_implementation,
         )
+        everywhere, nearby = self._kinds_of_layers(positions_BxT, segment_ids_BxT)
 
         graph, stacked_parameters = nnx.split(self.layers)
+        alike = len(set(self.config.local_layers)) < 2
 
         def run_layer(carry, xs):
             hidden_BxTxM, cache = carry
-            index, parameters = xs
+            index, local, parameters = xs
+            if alike:
+                kind = nearby if any(self.config.local_layers) else everywhere
+            else:
+                kind = jax.tree.map(lambda x, y: x if x is y else jnp.where(local, x, y), nearby, everywhere)
+            context = Context(kind.rotary, functools.partial(attend, window=kind.window), place)
             return nnx.merge(graph, parameters)(hidden_BxTxM, context, cache, index), None
 
         if remat == "full":
             run_layer = jax.checkpoint(run_layer, prevent_cse=False)
         # Gathered before the cast, so that the gradient of a frequent token's row is summed in float32.
-        hidden_BxTxM = self.embedding.kernel[...][tokens_BxT].astype(compute_dtype)
-        hidden_BxTxM = place(hidden_BxTxM, "batch", "sequence", None)
-        layer_indices = jnp.arange(self.config.num_layers)
-        (hidden_BxTxM, cache), _ = jax.lax.scan(run_layer, (hidden_BxTxM, cache), (layer_indices, stacked_parameters))
+        hidden_BxTxM = self.embedding.rows(tokens_BxT).astype(compute_dtype)
+        if self.config.embedding_scale != 1.0:
+            hidden_BxTxM *= jnp.asarray(self.config.embedding_scale, compute_dtype)
+        hidden_BxTxM = place(_normed(self.embedding_norm, hidden_BxTxM), "batch", "sequence", None)
+        local_L = None if alike else jnp.array(self.config.local_layers)
+        xs = (jnp.arange(self.config.num_layers), local_L, stacked_parameters)
+        (hidden_BxTxM, cache), _ = jax.lax.scan(run_layer, (hidden_BxTxM, cache), xs)
         hidden_BxTxM = self.final_norm(hidden_BxTxM)
-        return hidden_BxTxM if cache is None else (hidden_BxTxM, cache.advance(segment_ids_BxT))
+        return hidden_BxTxM if cache is None else (hidden_BxTxM, cache.advance(segment_ids_BxT, positions_BxT))
 
     def output_matrix(self) -> jax.Array:
         """[V, M] in the parameters' dtype: the head, or the embedding when they are tied."""
-        return self.embedding.kernel[...] if self.config.tie_embeddings else self.head.kernel[...]
+        return self.embedding.matrix() if self.config.tie_embeddings else self.head.matrix()
 
     def logits(self, hidden_BxTxM: jax.Array) -> jax.Array:
         """float32 [B, T, V], -inf in padded columns. For a few positions; losses go through the kernel instead."""
@@ -134,84 +151,56 @@ class Decoder(nnx.Module):
             precision=matmul_precision(hidden_BxTxM.dtype),
             preferred_element_type=jnp.float32,
         )
+        if cap := self.config.logit_soft_cap:
+            logits_BxTxV = cap * jnp.tanh(logits_BxTxV / cap)
         return jnp.where(jnp.arange(logits_BxTxV.shape[-1]) < self.config.vocabulary_size, logits_BxTxV, -jnp.inf)
 
+    def _kinds_of_layers(self, positions_BxT: jax.Array, segment_ids_BxT: jax.Array) -> tuple[_Kind, _Kind]:
+        """(layers that see everything, layers with the sliding window)."""
+        config = self.config
 
-class Context(NamedTuple):
-    """What all layers share.
+        def table(rope: RopeConfig) -> RotaryTable:
+            sizes = {"head_size": config.head_size, "max_positions": config.max_positions}
+            return rotary_table(rope, positions_BxT, segment_ids_BxT, **sizes)
 
-    Attributes:
-      rotate: turns queries or keys [B, T, heads, D] by their positions.
-      attend: attention within the documents of these rows, given q, k and v.
-      place: lays an array out on the mesh by the names of its axes.
-    """
+        rotary = table(config.rope) if config.positions == "rope" else None
+        local_rotary = rotary if rotary is None or config.local_rope is None else table(config.local_rope)
+        return _Kind(rotary, window=0), _Kind(local_rotary, config.sliding_window)
 
-    rotate: Callable[[jax.Array], jax.Array]
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-    place: Callable[..., jax.Array]
+
+class _Kind(NamedTuple):
+    """What layers may differ in beside their parameters."""
+
+    rotary: RotaryTable | None
+    window: int | jax.Array
 
 
 class Layer(nnx.Module):
-    """One block: attention, then the MLP, each on the normalised input and added to it."""
+    """One block: attention, then the MLP, each added to its input; norms before, after or around both."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, param_dtype: Any):
-        self.attention_norm = RMSNorm(config, param_dtype=param_dtype)
+        before, after = config.norm_placement != "post", config.norm_placement != "pre"
+
+        def norm(wanted: bool):
+            return hidden_norm(config, param_dtype=param_dtype) if wanted else None
+
+        self.attention_norm = norm(before)
         self.attention = Attention(config, rngs=rngs, param_dtype=param_dtype)
-        self.mlp_norm = RMSNorm(config, param_dtype=param_dtype)
+        self.attention_output_norm = norm(after)
+        self.mlp_norm = norm(before)
         self.mlp = MLP(config, rngs=rngs, param_dtype=param_dtype)
+        self.mlp_output_norm = norm(after)
 
-    def __call__(self, hidden_BxTxM: jax.Array, context: Context, cache: KeyValueCache | None, index: jax.Array):
-        attended_BxTxM, cache = self.attention(self.attention_norm(hidden_BxTxM), context, cache, index)
-        hidden_BxTxM = context.place(hidden_BxTxM + attended_BxTxM, "batch", "sequence", None)
-        hidden_BxTxM = hidden_BxTxM + self.mlp(self.mlp_norm(hidden_BxTxM), context)
+    def __call__(
+        self, hidden_BxTxM: jax.Array, context: Context, cache: KeyValueCache | None, index: jax.Array
+    ) -> tuple[jax.Array, KeyValueCache | None]:
+        """([B, T, M], the cache with the keys and values of layer `index`)."""
+        x_BxTxM, cache = self.attention(_normed(self.attention_norm, hidden_BxTxM), context, cache, index)
+        hidden_BxTxM = hidden_BxTxM + _normed(self.attention_output_norm, x_BxTxM)
+        hidden_BxTxM = context.place(hidden_BxTxM, "batch", "sequence", None)
+        x_BxTxM = self.mlp(_normed(self.mlp_norm, hidden_BxTxM), context.place)
+        hidden_BxTxM = hidden_BxTxM + _normed(self.mlp_output_norm, x_BxTxM)
         return context.place(hidden_BxTxM, "batch", "sequence", None), cache
-
-
-class Attention(nnx.Module):
-    """Attention with grouped key/value heads and rotary positions."""
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, param_dtype: Any):
-        M, H, K, D = config.hidden_size, config.num_heads, config.num_key_value_heads, config.head_size
-        projection = functools.partial(Projection, config, rngs=rngs, param_dtype=param_dtype)
-        self.query = projection("btm,mhd->bthd", (M, H, D))
-        self.key = projection("btm,mkd->btkd", (M, K, D))
-        self.value = projection("btm,mkd->btkd", (M, K, D))
-        self.output = projection("bthd,hdm->btm", (H, D, M))
-
-    def __call__(self, x_BxTxM: jax.Array, context: Context, cache: KeyValueCache | None, index: jax.Array):
-        q_BxTxHxD = context.place(context.rotate(self.query(x_BxTxM)), "batch", "sequence", "heads", None)
-        k_BxSxKxD = context.place(context.rotate(self.key(x_BxTxM)), "batch", "sequence", "key_value_heads", None)
-        v_BxSxKxD = context.place(self.value(x_BxTxM), "batch", "sequence", "key_value_heads", None)
-        if cache is not None:
-            cache = cache.write(index, k_BxSxKxD, v_BxSxKxD)
-            k_BxSxKxD, v_BxSxKxD = (x[index].astype(x_BxTxM.dtype) for x in (cache.keys, cache.values))
-        return self.output(context.attend(q_BxTxHxD, k_BxSxKxD, v_BxSxKxD)), cache
-
-
-class MLP(nnx.Module):
-    """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, param_dtype: Any):
-        M, F = config.hidden_size, config.intermediate_size
-        projection = functools.partial(Projection, config, rngs=rngs, param_dtype=param_dtype)
-        self.gate = projection("btm,mf->btf", (M, F))
-        self.up = projection("btm,mf->btf", (M, F))
-        self.down = projection("btf,fm->btm", (F, M))
-
-    def __call__(self, x_BxTxM: jax.Array, context: Context) -> jax.Array:
-        gated_BxTxF = jax.nn.silu(self.gate(x_BxTxM)) * self.up(x_BxTxM)
-        return self.down(context.place(gated_BxTxF, "batch", "sequence", "intermediate"))
-
-
-class Projection(nnx.Module):
-    """A linear map without bias, written as an einsum of the input and `kernel`."""
-
-    def __init__(self, config: ModelConfig, equation: str, shape: tuple[int, ...], *, rngs: nnx.Rngs, param_dtype: Any):
-        self.equation = equation
-        self.kernel = nnx.Param(config.initializer_range * jax.random.normal(rngs.params(), shape, param_dtype))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.einsum(self.equation, x, self.kernel[...].astype(x.dtype), precision=matmul_precision(x.dtype))
 
 
 class VocabularyMatrix(nnx.Module):
@@ -222,29 +211,14 @@ class VocabularyMatrix(nnx.Module):
         rows = config.initializer_range * jax.random.normal(rngs.params(), shape, param_dtype)
         self.kernel = nnx.Param(jnp.pad(rows, ((0, config.padded_vocabulary_size - config.vocabulary_size), (0, 0))))
 
+    def rows(self, tokens_BxT: jax.Array) -> jax.Array:
+        """[B, T, M]: the rows of these ids."""
+        return self.kernel[...][tokens_BxT]
 
-class RMSNorm(nnx.Module):
-    """x / root mean square(x) * scale (arXiv 1910.07467), in float32."""
-
-    def __init__(self, config: ModelConfig, *, param_dtype: Any):
-        self.epsilon = config.norm_epsilon
-        self.scale = nnx.Param(jnp.ones((config.hidden_size,), param_dtype))
-
-    def __call__(self, x_BxTxM: jax.Array) -> jax.Array:
-        x32_BxTxM = x_BxTxM.astype(jnp.float32)
-        inverse_BxTx1 = jax.lax.rsqrt(jnp.mean(x32_BxTxM**2, axis=-1, keepdims=True) + self.epsilon)
-        return (x32_BxTxM * inverse_BxTx1 * self.scale[...].astype(jnp.float32)).astype(x_BxTxM.dtype)
+    def matrix(self) -> jax.Array:
+        """[V, M]: all rows."""
+        return self.kernel[...]
 
 
-def rotary_angles(positions_BxT: jax.Array, config: ModelConfig) -> jax.Array:
-    """Angles of the rotary embedding (arXiv 2104.09864), float32 [B, T, D / 2]."""
-    exponents = jnp.arange(0, config.head_size, 2, dtype=jnp.float32) / config.head_size
-    return positions_BxT[..., None].astype(jnp.float32) / config.rope_theta**exponents
-
-
-def _rotate(x_BxTxHxD: jax.Array, *, angles_BxTxR: jax.Array) -> jax.Array:
-    """Turns component i together with i + D / 2, the pairing of Hugging Face checkpoints."""
-    cosine, sine = jnp.cos(angles_BxTxR)[:, :, None], jnp.sin(angles_BxTxR)[:, :, None]
-    first, second = jnp.split(x_BxTxHxD.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-    return turned.astype(x_BxTxHxD.dtype)
+def _normed(norm: Any, x_BxTxM: jax.Array) -> jax.Array:
+    return x_BxTxM if norm is None else norm(x_BxTxM)

@@ -13,23 +13,45 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from seallm_jax.core.adapter_config import AdapterConfig
 from seallm_jax.core.schema import ModelConfig
 from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.models.adapters.attach import attach
+from seallm_jax.models.adapters.layout import adapter_axes
 from seallm_jax.models.decoder import Decoder
 
+# Every parameter that some configuration has. Vectors over the hidden dimension are small, and lie whole as norms do.
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
     "embedding.kernel": ("vocabulary", "hidden"),
+    "embedding_norm.scale": ("norm",),
+    "embedding_norm.bias": ("norm",),
     "head.kernel": ("vocabulary", "hidden"),
     "final_norm.scale": ("norm",),
+    "final_norm.bias": ("norm",),
     "layers.attention_norm.scale": ("layers", "norm"),
+    "layers.attention_norm.bias": ("layers", "norm"),
     "layers.attention.query.kernel": ("layers", "hidden", "heads", "head_size"),
+    "layers.attention.query.bias": ("layers", "heads", "head_size"),
+    "layers.attention.query_norm.scale": ("layers", "heads", "head_size"),
     "layers.attention.key.kernel": ("layers", "hidden", "key_value_heads", "head_size"),
+    "layers.attention.key.bias": ("layers", "key_value_heads", "head_size"),
+    "layers.attention.key_norm.scale": ("layers", "key_value_heads", "head_size"),
     "layers.attention.value.kernel": ("layers", "hidden", "key_value_heads", "head_size"),
+    "layers.attention.value.bias": ("layers", "key_value_heads", "head_size"),
     "layers.attention.output.kernel": ("layers", "heads", "head_size", "hidden"),
+    "layers.attention.output.bias": ("layers", "norm"),
+    "layers.attention_output_norm.scale": ("layers", "norm"),
+    "layers.attention_output_norm.bias": ("layers", "norm"),
     "layers.mlp_norm.scale": ("layers", "norm"),
+    "layers.mlp_norm.bias": ("layers", "norm"),
     "layers.mlp.gate.kernel": ("layers", "hidden", "intermediate"),
+    "layers.mlp.gate.bias": ("layers", "intermediate"),
     "layers.mlp.up.kernel": ("layers", "hidden", "intermediate"),
+    "layers.mlp.up.bias": ("layers", "intermediate"),
     "layers.mlp.down.kernel": ("layers", "intermediate", "hidden"),
+    "layers.mlp.down.bias": ("layers", "norm"),
+    "layers.mlp_output_norm.scale": ("layers", "norm"),
+    "layers.mlp_output_norm.bias": ("layers", "norm"),
 }
 
 
@@ -39,15 +61,23 @@ def path_name(path: tuple[Any, ...]) -> str:
     return ".".join(names[:-1] if names[-1] == "value" else names)
 
 
-def logical_axes(path: str) -> tuple[str, ...]:
+def logical_axes(path: str, rank: int | None = None) -> tuple[str | None, ...]:
     """Logical axes of the parameter at a dotted path. A prefix is allowed, as in an optimizer's `mu.` + path.
+
+    Args:
+      path: dotted name.
+      rank: number of dimensions, where it is known. Norms of queries and keys have one for the heads only if they
+        normalise across them.
 
     Raises:
       KeyError: no parameter of the decoder has this path.
     """
     for known, axes in LOGICAL_AXES.items():
         if path == known or path.endswith("." + known):
-            return axes
+            per_head = rank == 2 and known.endswith(("query_norm.scale", "key_norm.scale"))
+            return (axes[0], axes[-1]) if per_head else axes
+    if (adapted := adapter_axes(path, LOGICAL_AXES)) is not None:
+        return adapted
     raise KeyError(f"no logical axes for parameter {path!r}")
 
 
@@ -58,15 +88,21 @@ def parameter_shardings(parameters: Any, mesh: Mesh, rules: ShardingRules = Shar
     """
 
     def sharding(path, leaf) -> NamedSharding:
-        return rules.sharding(mesh, *logical_axes(path_name(path)), shape=leaf.shape)
+        return rules.sharding(mesh, *logical_axes(path_name(path), len(leaf.shape)), shape=leaf.shape)
 
     return jax.tree_util.tree_map_with_path(sharding, parameters)
 
 
-def abstract_decoder(config: ModelConfig, *, param_dtype: Any = jnp.float32) -> tuple[Any, nnx.State]:
-    """(graph definition, parameters as jax.ShapeDtypeStruct): the model without memory."""
-    model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0), param_dtype=param_dtype))
-    return nnx.split(model)
+def abstract_decoder(
+    config: ModelConfig, *, param_dtype: Any = jnp.float32, adapter: AdapterConfig | None = None
+) -> tuple[Any, nnx.State]:
+    """(graph definition, parameters as jax.ShapeDtypeStruct): the model without memory, with an adapter if given."""
+
+    def make() -> Decoder:
+        decoder = Decoder(config, rngs=nnx.Rngs(0), param_dtype=param_dtype)
+        return decoder if adapter is None else attach(decoder, adapter, jax.random.key(0))
+
+    return nnx.split(nnx.eval_shape(make))
 
 
 def initialize(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.schema import ObjectiveConfig
+from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.kernels.cross_entropy.api import linear_log_probability
 from seallm_jax.models.decoder import Decoder
 from seallm_jax.objectives.losses import LossSums, sum_by_index
@@ -24,8 +25,14 @@ def build(config: ObjectiveConfig, num_languages: int, **forward: Any) -> Callab
 
     def objective(model: Decoder, batch: Batch) -> LossSums:
         hidden_BxTxM = model(batch.tokens, batch.positions, batch.segment_ids, **forward)
-        log_probability_BxT, correct_BxT = linear_log_probability(
-            hidden_BxTxM, model.output_matrix(), batch.targets, logical_size=model.config.vocabulary_size
+        log_probability_BxT, correct_BxT, *_ = linear_log_probability(
+            hidden_BxTxM,
+            model.output_matrix(),
+            batch.targets,
+            logical_size=model.config.vocabulary_size,
+            soft_cap=model.config.logit_soft_cap,
+            mesh=forward.get("mesh"),
+            rules=forward.get("rules", ShardingRules()),
         )
         weights_BxT = batch.loss_weights.astype(jnp.float32)
         loss_BxT = -log_probability_BxT * weights_BxT

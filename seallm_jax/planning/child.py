@@ -58,6 +58,7 @@ def compile_plan(request: dict[str, Any]) -> dict[str, Any]:
         total_steps=1000,
         num_languages=request["num_languages"],
         reference_columns=2 * packing.maximum_pairs if train.objective.name == "dpo" else 0,
+        first_new_row=model.vocabulary_size - 1,  # any row: it changes neither memory nor time
     )
     plan = {
         "topology": topology.name,
@@ -119,9 +120,12 @@ def _bytes_on_a_device(leaf: jax.ShapeDtypeStruct) -> int:
 def _model_flops(model: ModelConfig, rows: int, positions: int) -> float:
     M, heads = model.hidden_size, model.num_heads * model.head_size
     attention = 2 * M * heads + 2 * M * model.num_key_value_heads * model.head_size
-    matrices = model.num_layers * (attention + 3 * M * model.intermediate_size) + model.vocabulary_size * M
-    # scores and values: 2 products x 2 operations x 3 (forward, and backward twice), half of them causal
-    return rows * (6.0 * matrices * positions + model.num_layers * 6.0 * heads * positions**2)
+    mlp = (3 if model.gated else 2) * M * model.intermediate_size
+    matrices = model.num_layers * (attention + mlp) + model.vocabulary_size * M
+    # scores and values: 2 products x 2 operations x 3 (forward, and backward twice), for each pair that is seen
+    local, window = sum(model.local_layers), min(model.sliding_window, positions)
+    pairs = (model.num_layers - local) * positions**2 / 2 + local * window * (positions - window / 2)
+    return rows * (6.0 * matrices * positions + 12.0 * heads * pairs)
 
 
 if __name__ == "__main__":

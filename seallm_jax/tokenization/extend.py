@@ -2,190 +2,189 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.paths import read_json, write_json
 from seallm_jax.core.progress import Progress
-from seallm_jax.tokenization.chat import CHAT_TOKENS
-from seallm_jax.tokenization.merges import LearnedPiece, MergeLearner
-from seallm_jax.tokenization.model_file import SPACE, append_pieces
-from seallm_jax.tokenization.segments import SymbolTable, Words
+from seallm_jax.core.vocab_config import METHODS
+from seallm_jax.tokenization.assemble import missing_chat_tokens, round_to_multiple
+from seallm_jax.tokenization.continued_bpe import continued_bpe
+from seallm_jax.tokenization.exhaustive_merge import vocab_extend
+from seallm_jax.tokenization.extension import EXTENSION_NAME, Extension
+from seallm_jax.tokenization.merged_models import (
+    append_pieces_as_they_are,
+    merge_pieces,
+    train_model,
+    train_models,
+)
+from seallm_jax.tokenization.segments import MAXIMUM_SYMBOLS
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
-MAXIMUM_PIECE_LENGTH = 16  # characters, as in SentencePiece
-EXTENSION_NAME = "extension.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Extension:
-    """An extended tokenizer and how it came about.
-
-    Attributes:
-      tokenizer: ids below `base_size` are the base's; new piece i has id base_size + i.
-      base_size: size of the base tokenizer.
-      base_digest: digest of the base tokenizer.
-      new_pieces: chat tokens that the base lacked first, then characters and merges in the order of learning.
-      source_ids: ids of the base tokenizer for the text of each new piece; what its embedding is made from.
-      frequencies: how often each new piece is left in the training text; 0 for the chat tokens.
-    """
-
-    tokenizer: Tokenizer
-    base_size: int
-    base_digest: str
-    new_pieces: tuple[str, ...]
-    source_ids: list[list[int]]
-    frequencies: tuple[int, ...]
-
-    def save(self, directory: str | os.PathLike) -> None:
-        """Writes the tokenizer's files and `extension.json`, from which `load` restores this object."""
-        directory = pathlib.Path(directory)
-        self.tokenizer.save(directory)
-        record = {
-            "base_size": self.base_size,
-            "base_digest": self.base_digest,
-            "tokenizer_digest": self.tokenizer.digest,
-            "new_pieces": self.new_pieces,
-            "source_ids": self.source_ids,
-            "frequencies": self.frequencies,
-        }
-        write_json(directory / EXTENSION_NAME, record)
-
-    @classmethod
-    def load(cls, directory: str | os.PathLike) -> Extension:
-        """Reads what `save` wrote. Raises SeallmError when it is missing or does not belong to the tokenizer there."""
-        directory = pathlib.Path(directory)
-        record: dict[str, Any] = read_json(directory / EXTENSION_NAME)
-        tokenizer = Tokenizer.load(directory)
-        if record.get("tokenizer_digest") != tokenizer.digest:
-            raise SeallmError(f"{directory / EXTENSION_NAME} belongs to another tokenizer; extend the base again")
-        return cls(
-            tokenizer,
-            record["base_size"],
-            record["base_digest"],
-            tuple(record["new_pieces"]),
-            record["source_ids"],
-            tuple(record["frequencies"]),
-        )
+__all__ = ["EXTENSION_NAME", "METHODS", "Extension", "extend_tokenizer"]
 
 
 def extend_tokenizer(
     base: Tokenizer,
     texts_by_language: Mapping[str, Iterable[str]],
-    size: int,
+    size: int | None,
     *,
-    alpha: float = 0.5,
+    method: str = "continued_bpe",
+    donors: Sequence[Sequence[str]] = (),
+    alpha: float = 0.6,
     minimum_frequency: int = 3,
+    budgets: Mapping[str, int] | None = None,
     protected_texts: Iterable[str] = (),
     protected_ratio: float = 0.02,
+    protected_scripts: Iterable[str] = (),
+    pad_to: int = 0,
+    strict: bool = False,
+    maximum_symbols: int = MAXIMUM_SYMBOLS,
+    pretokenizer: str | None = None,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Extension:
-    """Continued BPE: learns merges on top of the base tokenizer's own.
+    """Adds tokens to a tokenizer. Ids of the base stay; chat tokens that it lacks come first.
 
-    Chat tokens that the base lacks come first. Characters that the base can only write as bytes compete with merges for
-    the places. No new piece crosses a space, a digit, ZWSP or a change of script.
+    Methods:
+
+    - `continued_bpe` goes on learning merges where the base stopped (arXiv 2512.03989).
+    - `donor` is SeaLLMs' Algorithm 1: pieces of a donor vocabulary that the text uses, see `exhaustive_merge.py`.
+    - `merge` takes the pieces of several trained models, as Compass does: those given as `donors`, or one trained on
+      each language's text here.
+    - `append` puts the pieces of a trained model behind the base's, as Chinese-LLaMA does. A baseline: it looks at no
+      text, neither new nor protected, so tokens that no text reaches stay in, and old text changes.
+
+    All but `append` decide by gain on the text which pieces get a place, and make each from two pieces that exist by
+    then, after all merges of the base. No new piece crosses a space, a digit, ZWSP or a change of script. Characters
+    that the base can only write as bytes compete with merges for the places.
 
     Args:
       base: the tokenizer to extend.
-      texts_by_language: training documents per language. Text in other languages keeps its ids where it has none of the
-        new pieces.
-      size: new tokens at most, chat tokens included; 0 returns the base as it is.
-      alpha: languages weigh by size ** alpha (size in UTF-8 bytes): 1 by size, 0 all the same.
-      minimum_frequency: a new piece must occur this often in the training text.
+      texts_by_language: training documents per language. May be empty for `merge` and `append` with donors.
+      size: new tokens at most, chat tokens included; 0 returns the base as it is; None takes the sum of the budgets.
+      donors: vocabularies (`read_donor`) for `donor`, `merge` and `append`.
+      alpha: languages weigh by size ** alpha (size in UTF-8 bytes): 1 by size, 0 all the same. So the places are
+        shared by expected gain.
+      minimum_frequency: a new piece must occur this often in the training text; m of SeaLLMs' algorithm.
+      budgets: new tokens per language at most, chat tokens not included; a token is on the account of the language that
+        has most of it, and languages without a budget share what is left.
       protected_texts: documents whose ids should stay as they are, such as English. A piece is refused when they have
         it more than `protected_ratio` times as often, per byte, as the training text has. This costs the languages that
         share the script some of their gain.
+      protected_scripts: scripts in which no token is added (`Latin`), so that text in them keeps its ids; `ASCII`
+        protects letters without diacritics only. See `script_guard`.
+      pad_to: raises `size` so that the size of the vocabulary is a multiple of this (128 for TPU tiles); when the text
+        supports less, it is a lower multiple. 0 for none.
+      strict: too little text for `size` is an error rather than a smaller vocabulary.
+      maximum_symbols: bound on the words held in memory, about 60 bytes each; more text than that is sampled.
+      pretokenizer: of byte-level tokenizers only.
       threads: for reading; 0 takes all cores.
       progress: reports reading and learning, and says when the text supports fewer pieces than `size`.
 
     Raises:
-      SeallmError: no text, a negative size, or no room for the chat tokens.
+      SeallmError: no text, a negative size, no room for the chat tokens, no such method, or a method without its donor.
     """
     progress = progress or Progress.silent()
+    if method not in METHODS:
+        raise SeallmError(f"no extension method {method!r}; use one of {', '.join(METHODS)}")
+    if size is None:
+        if not budgets:
+            raise SeallmError("give a size, or a budget for each language")
+        size = sum(budgets.values()) + len(missing_chat_tokens(base, 1 << 30))
     if size < 0 or minimum_frequency < 1:
         raise SeallmError(f"vocabulary size {size} and minimum frequency {minimum_frequency} must be at least 0 and 1")
     if size == 0:
-        return Extension(base, base.size, base.digest, (), [], ())
-    control = [token for token in CHAT_TOKENS if base.id_of(token) is None]
-    if size < len(control):
-        raise SeallmError(f"vocabulary size {size} has no room for the chat tokens {', '.join(control)}")
-    table = SymbolTable(base)
-    words = []
-    for name, texts in (*texts_by_language.items(), ("protected text", protected_texts)):
-        with progress.task(f"reading {name}") as advance:
-            words.append(table.words(texts, threads=threads, advance=advance))
-    if not any(block.size for block in words[:-1]):
-        raise SeallmError("cannot extend the vocabulary: there is no text")
-    wanted = size - len(control)
-    learner = MergeLearner(
-        table,
-        base.mergeable_pieces,
-        words,
-        [*_factors(words[:-1], alpha), None],
-        protected_ratio=protected_ratio,
-        size=wanted,
-        minimum_frequency=minimum_frequency,
-        maximum_length=MAXIMUM_PIECE_LENGTH,
-    )
-    with progress.task("learning new tokens", total=wanted) as advance:
-        learned = _prune(learner.learn(advance), minimum_frequency)
-    learned, tokenizer = _assemble(base, control, learned)
-    if len(learned) < wanted:
-        progress.say(f"the text supports {len(learned)} new tokens with frequency {minimum_frequency}, not {wanted}")
-    pieces = (*control, *(piece.text for piece in learned))
-    return Extension(
-        tokenizer=tokenizer,
-        base_size=base.size,
-        base_digest=base.digest,
-        new_pieces=pieces,
-        source_ids=[base.encode_fragment(piece.replace(SPACE, " ")) for piece in pieces],
-        frequencies=(*(0 for _ in control), *(piece.frequency for piece in learned)),
-    )
-
-
-def _factors(words: Sequence[Words], alpha: float) -> list[float]:
-    """Weight of one occurrence per language, so that a language counts as size ** alpha; 1 for the largest."""
-    largest = max(block.size for block in words)
-    return [(max(block.size, 1) / largest) ** (alpha - 1) for block in words]
-
-
-def _prune(learned: list[LearnedPiece], minimum_frequency: int) -> list[LearnedPiece]:
-    """Drops pieces that end up too rare, unless other pieces are made of them. Their occurrences go to their parts."""
-    frequency = {piece.text: piece.frequency for piece in learned}
-    needed: set[str] = set()
-    kept = []
-    for piece in reversed(learned):  # parts come before what is made of them
-        if piece.text in needed or frequency[piece.text] >= minimum_frequency:
-            needed.update(piece.parts)
-            kept.append(dataclasses.replace(piece, frequency=frequency[piece.text]))
-            continue
-        for part in piece.parts:
-            if part in frequency:
-                frequency[part] += frequency[piece.text]
-    return kept[::-1]
-
-
-def _assemble(base: Tokenizer, control: list[str], learned: list[LearnedPiece]) -> tuple[list[LearnedPiece], Tokenizer]:
-    """The extended tokenizer; pieces that do not come out of their own text are left out."""
-    while True:
-        proto = base.copy_proto()
-        append_pieces(proto, [piece.text for piece in learned], control=control)
-        tokenizer = Tokenizer(
-            proto.SerializeToString(deterministic=True),
-            chat_template=base.chat_template if base.has_own_template else None,
-            eos_token=base.piece(base.eos_id),
-            model_max_length=base.model_max_length,
+        return Extension(base, base.size, base.digest, (), [], (), (), method)
+    options: dict[str, Any] = {
+        "alpha": alpha,
+        "minimum_frequency": minimum_frequency,
+        "budgets": budgets,
+        "protected_texts": protected_texts,
+        "protected_ratio": protected_ratio,
+        "protected_scripts": tuple(protected_scripts),
+        "pad_to": pad_to,
+        "strict": strict,
+        "maximum_symbols": maximum_symbols,
+        "threads": threads,
+        "progress": progress,
+    }
+    size = round_to_multiple(base.size, size, pad_to)
+    if not isinstance(base, SentencePieceTokenizer):
+        return _byte_level(base, texts_by_language, size, method, pretokenizer, options)
+    if pretokenizer is not None:
+        raise SeallmError(f"pretokenizer {pretokenizer!r} is for byte-level tokenizers; this one is SentencePiece")
+    if method == "continued_bpe":
+        return continued_bpe(base, texts_by_language, size, **options)
+    if method == "donor":
+        if not donors:
+            raise SeallmError("the method 'donor' needs a donor vocabulary: a tokenizer or a list of pieces")
+        return continued_bpe(
+            base,
+            texts_by_language,
+            size,
+            **options,
+            candidates=lambda training: vocab_extend(
+                training,
+                frozenset().union(*donors),
+                base.mergeable_pieces.keys(),
+                minimum_frequency=minimum_frequency,
+                progress=progress,
+            ),
+            method=method,
         )
-        reached = [
-            piece
-            for index, piece in enumerate(learned, start=base.size + len(control))
-            if tokenizer.encode_fragment(piece.text.replace(SPACE, " ")) == [index]
-        ]
-        if len(reached) == len(learned):
-            return learned, tokenizer
-        learned = reached
+    return _from_models(base, texts_by_language, size, method, donors, options)
+
+
+def _from_models(
+    base: SentencePieceTokenizer,
+    texts_by_language: Mapping[str, Iterable[str]],
+    size: int,
+    method: str,
+    donors: Sequence[Sequence[str]],
+    options: dict[str, Any],
+) -> Extension:
+    texts = {code: list(documents) for code, documents in texts_by_language.items()}
+    everything = [text for documents in texts.values() for text in documents]
+    progress = options["progress"]
+    if not donors and not any(everything):
+        raise SeallmError(f"the method {method!r} needs models, or text to train them on")
+    if method == "append":
+        if options["budgets"]:
+            raise SeallmError("the method 'append' has no budgets; the models' order decides. Use 'merge' instead")
+        return append_pieces_as_they_are(
+            base,
+            donors or [train_model(everything, size + size // 2, progress=progress)],
+            size,
+            texts=everything,
+            **{name: options[name] for name in ("protected_scripts", "pad_to", "strict", "threads", "progress")},
+        )
+    if options["budgets"] and not any(everything):
+        raise SeallmError("budgets need text that tells which language a piece belongs to")
+    models = donors or train_models(texts, size, alpha=options["alpha"], progress=progress)
+    if not any(everything):
+        shared = {name: options[name] for name in ("protected_scripts", "pad_to", "strict", "progress")}
+        return merge_pieces(base, models, size, **shared)
+    allowed = frozenset().union(*models)
+    return continued_bpe(base, texts, size, **options, candidates=lambda training: allowed, method=method)
+
+
+def _byte_level(
+    base: Tokenizer,
+    texts_by_language: Mapping[str, Iterable[str]],
+    size: int,
+    method: str,
+    pretokenizer: str | None,
+    options: dict[str, Any],
+) -> Extension:
+    from seallm_jax.tokenization.byte_level_extend import extend_byte_level
+    from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
+
+    if not isinstance(base, ByteLevelTokenizer):
+        raise SeallmError(
+            f"cannot extend a {type(base).__name__}; SentencePiece BPE and byte-level BPE can be extended"
+        )
+    if method != "continued_bpe":
+        raise SeallmError(f"the method {method!r} is for SentencePiece tokenizers; byte-level ones take continued_bpe")
+    return extend_byte_level(base, texts_by_language, size, pretokenizer=pretokenizer, **options)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from seallm_jax.tokenization.model_file import CONTROL, NORMAL, SPACE, UNKNOWN, USER_DEFINED
 
 if TYPE_CHECKING:
-    from seallm_jax.tokenization.tokenizer import Tokenizer
+    from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
 
-def huggingface_files(tokenizer: Tokenizer) -> dict[str, str]:
+def huggingface_files(tokenizer: SentencePieceTokenizer) -> dict[str, str]:
     """File name -> contents of tokenizer.json, tokenizer_config.json and chat_template.jinja.
 
     The class is `PreTrainedTokenizerFast`, which takes tokenizer.json as it is in transformers 4 and 5 alike.
@@ -41,7 +41,7 @@ def merge_list(proto: Any) -> list[tuple[str, str]]:
     return merges
 
 
-def _fast_tokenizer(tokenizer: Tokenizer) -> Any:
+def _fast_tokenizer(tokenizer: SentencePieceTokenizer) -> Any:
     import tokenizers
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -78,7 +78,7 @@ def _fast_tokenizer(tokenizer: Tokenizer) -> Any:
     return fast
 
 
-def _config(tokenizer: Tokenizer) -> dict[str, Any]:
+def _config(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
     variables = tokenizer.template_variables
     others = [token for token in tokenizer.special_tokens if token not in variables.values()]
     config: dict[str, Any] = {

@@ -10,10 +10,12 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
 from seallm_jax.tokenization.chat import CHAT_END, CHAT_START, PAD
 from seallm_jax.tokenization.model_file import SPACE
-from seallm_jax.tokenization.tokenizer import Tokenizer
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
 
-def learn_tokenizer(texts: Iterable[str], size: int, *, seed: int = 0, progress: Progress | None = None) -> Tokenizer:
+def learn_tokenizer(
+    texts: Iterable[str], size: int, *, seed: int = 0, progress: Progress | None = None
+) -> SentencePieceTokenizer:
     """Learns a tokenizer of at most `size` ids with SentencePiece (BPE, as Llama 2 and Mistral).
 
     Identity normalisation, byte fallback, single digits, no prefix space; pieces of at most 16 characters that cross
@@ -70,7 +72,7 @@ def learn_tokenizer(texts: Iterable[str], size: int, *, seed: int = 0, progress:
                 f"text need {needed.group(1)}"
             ) from error
         raise SeallmError(f"SentencePiece could not learn from this text: {error}") from error
-    tokenizer = Tokenizer(model.getvalue())
+    tokenizer = SentencePieceTokenizer(model.getvalue())
     if tokenizer.size < size:
         progress.say(f"the text supports {tokenizer.size} tokens, not {size}; the tokenizer has {tokenizer.size}")
     return tokenizer

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from seallm_jax.core.progress import Advance
+from seallm_jax.tokenization.assemble import ambiguous
 from seallm_jax.tokenization.model_file import SPACE
 from seallm_jax.tokenization.segments import SymbolTable, Words
 
@@ -49,11 +50,13 @@ class LearnedPiece:
       text: the piece.
       parts: the texts of the two pieces it was mostly made of; empty for a single character.
       frequency: how often it is left in the training text after all merges.
+      language: index of the language that has most of it, by weight.
     """
 
     text: str
     parts: tuple[str, ...]
     frequency: int
+    language: int = 0
 
 
 class MergeLearner:
@@ -70,6 +73,9 @@ class MergeLearner:
       size: pieces to learn at most.
       minimum_frequency: occurrences that a new piece must have when it is made.
       maximum_length: characters per new piece.
+      budgets: pieces per language at most, None for no bound of its own; a piece is on the account of the language that
+        has most of it. A language whose budget is spent teaches nothing any more.
+      admits: pieces for which it is false are never made.
     """
 
     def __init__(
@@ -83,10 +89,15 @@ class MergeLearner:
         size: int,
         minimum_frequency: int,
         maximum_length: int,
+        budgets: Sequence[int | None] = (),
+        admits: Callable[[str], bool] = lambda text: True,
     ):
         self._size, self._minimum, self._maximum = size, minimum_frequency, maximum_length
         self._texts = [table.piece(index) for index in range(table.base_size + len(table.characters))]
         self._lookup = dict(mergeable)
+        self._admits = admits
+        self._budgets = list(budgets) or [None] * len(words)
+        self._spent = [0] * len(words)
         self._lay_out(words, factors)
         sizes = [
             sum(block.size for block, factor in zip(words, factors, strict=True) if (factor is None) is protected)
@@ -104,7 +115,8 @@ class MergeLearner:
         self._heap: list[tuple[int, str]] = []
         self._parts: dict[str, tuple[str, ...]] = {}
         self._order: list[int] = []
-        self._first_block = self._store(np.arange(len(self._symbols), dtype=np.int64))
+        self._language: dict[str, int] = {}
+        self._first_block = self._store(np.arange(len(self._symbols), dtype=np.int32))
         self._offer_characters(table.base_size)
 
     def learn(self, advance: Advance) -> list[LearnedPiece]:
@@ -121,8 +133,9 @@ class MergeLearner:
                     heapq.heappush(self._heap, (-weight, text))
                 continue
             del self._bounds[text]
-            if self._refused(text, positions):
+            if weight <= 0 or self._refused(text, positions):
                 continue
+            self._charge(text, positions)
             self._add(text, positions)
             advance(1, note=text.replace(SPACE, " ").strip())
         return self._result()
@@ -146,9 +159,29 @@ class MergeLearner:
         self._left[(ends - lengths)[lengths > 0]] = total
         self._left = np.append(self._left, np.int32(total))
         self._right[total] = total
+        # the word at each position, and what one occurrence counts there; the end mark is a word of its own
+        self._word = np.append(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths), np.int32(len(lengths)))
         self._counts, self._weights, self._protected = (
-            np.append(np.repeat(np.concatenate(values), lengths), 0) for values in (counts, weights, protected)
+            np.append(np.concatenate(values), 0) for values in (counts, weights, protected)
         )
+        sizes = [len(block.lengths) for block in words]
+        self._language_of_word = np.append(np.repeat(np.arange(len(words), dtype=np.int16), sizes), np.int16(0))
+
+        for language, budget in enumerate(self._budgets):
+            if budget == 0:
+                self._weights[self._language_of_word == language] = 0
+
+    def _sum(self, of_words: np.ndarray, positions: np.ndarray) -> int:
+        return int(of_words[self._word[positions]].sum())
+
+    def _charge(self, text: str, positions: np.ndarray) -> None:
+        """Puts the piece on the account of the language that has most of it."""
+        word = self._word[positions]
+        main = int(np.bincount(self._language_of_word[word], weights=self._weights[word]).argmax())
+        self._language[text] = main
+        self._spent[main] += 1
+        if self._spent[main] == self._budgets[main]:
+            self._weights[self._language_of_word == main] = 0
 
     def _offer_characters(self, base_size: int) -> None:
         """A new character saves all its bytes but one, everywhere; it competes with the merges for a place."""
@@ -163,12 +196,14 @@ class MergeLearner:
             text = self._texts[symbol]
             if text == SPACE:
                 continue  # the character itself, which has to stay apart from the sign for a space
+            if not self._admits(text):
+                continue
             self._characters[text] = (symbol, positions)
             self._offer(text, self._worth(text, positions))
 
     def _worth(self, text: str, positions: np.ndarray) -> int:
         saved = len(text.encode()) - 1 if text in self._characters else 1
-        return saved * int(self._weights[positions].sum())
+        return saved * self._sum(self._weights, positions)
 
     def _offer(self, text: str, weight: int) -> None:
         bound = self._bounds.get(text, 0) + weight
@@ -187,17 +222,20 @@ class MergeLearner:
         positions, a, b = positions[fits], a[fits].astype(np.int64), b[fits].astype(np.int64)
         pairs = (a << 32) | b
         order = np.argsort(pairs, kind="stable")
-        keys, starts = np.unique(pairs[order], return_index=True)
-        block = _Block(keys, np.append(starts, len(pairs)), positions[order])
+        pairs, positions = pairs[order], positions[order]
+        starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+        keys = pairs[starts]
+        block = _Block(keys, np.append(starts, len(pairs)), positions)
         if len(keys) == 0:
             return block
-        counts = np.add.reduceat(self._counts[block.positions], starts)
-        weights = np.add.reduceat(self._weights[block.positions], starts)
+        word = self._word[positions]
+        counts = np.add.reduceat(self._counts[word], starts)
+        weights = np.add.reduceat(self._weights[word], starts)
         frequent = np.flatnonzero(counts >= self._minimum)
         for index in frequent.tolist():
             key = int(keys[index])
             text = self._texts[key >> 32] + self._texts[key & 0xFFFFFFFF]
-            if len(text) <= self._maximum and text not in self._lookup:
+            if len(text) <= self._maximum and text not in self._lookup and self._admits(text):
                 self._offer(text, int(weights[index]))
         return block
 
@@ -215,7 +253,7 @@ class MergeLearner:
             found.append(self._first_block.find(key))
             found += [block.find(key) for symbol in {a, b} for block in self._blocks.get(symbol, ())]
         if not found:
-            return np.zeros(0, np.int64)
+            return np.zeros(0, np.int32)
         positions = np.unique(np.concatenate(found))
         a = self._symbols[positions].astype(np.int64)
         b = self._symbols[self._right[positions]].astype(np.int64)
@@ -233,16 +271,9 @@ class MergeLearner:
 
     def _refused(self, text: str, positions: np.ndarray) -> bool:
         """Whether `text` must not become a piece: too rare, too frequent in protected text, or ambiguous."""
-        count = int(self._counts[positions].sum())
-        protected = int(self._protected[positions].sum())
-        return count < self._minimum or protected > self._tolerated * count or self._ambiguous(text)
-
-    def _ambiguous(self, text: str) -> bool:
-        """Whether a repetition such as aaa can be made in several ways; libraries may differ then."""
-        period = next(cut for cut in range(1, len(text) + 1) if text[cut:] == text[: len(text) - cut])
-        if 2 * period >= len(text):
-            return False
-        return sum(text[:cut] in self._lookup and text[cut:] in self._lookup for cut in range(1, len(text))) > 1
+        count = self._sum(self._counts, positions)
+        protected = self._sum(self._protected, positions)
+        return count < self._minimum or protected > self._tolerated * count or ambiguous(text, self._lookup)
 
     def _add(self, text: str, positions: np.ndarray) -> None:
         """Makes `text` a piece and merges its occurrences."""
@@ -297,9 +328,8 @@ class MergeLearner:
                 self._settle(old, self._merge(positions, old))
 
     def _result(self) -> list[LearnedPiece]:
-        alive = self._symbols >= 0
-        left = np.bincount(self._symbols[alive], weights=self._counts[alive], minlength=len(self._texts))
-        return [
-            LearnedPiece(self._texts[symbol], self._parts[self._texts[symbol]], int(left[symbol]))
-            for symbol in self._order
-        ]
+        alive = np.flatnonzero(self._symbols >= 0)
+        counts = self._counts[self._word[alive]]
+        left = np.bincount(self._symbols[alive], weights=counts, minlength=len(self._texts))
+        texts = [(self._texts[symbol], int(left[symbol])) for symbol in self._order]
+        return [LearnedPiece(text, self._parts[text], count, self._language[text]) for text, count in texts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -59,9 +60,16 @@ def parse_model(data: bytes, source: str) -> Any:
     except DecodeError:
         proto.Clear()
     if not proto.pieces:
-        raise SeallmError(f"{source} is not a SentencePiece model")
+        kind = "; it is a rank file of tiktoken (Llama 3): use the folder with tokenizer.json" if _ranks(data) else ""
+        raise SeallmError(f"{source} is not a SentencePiece model{kind}")
     _check(proto, source)
     return proto
+
+
+def _ranks(data: bytes) -> bool:
+    """Whether a file lists base64 and ranks, as Meta's own `tokenizer.model` of Llama 3 does."""
+    line = data[:200].split(b"\n")[0].split(b" ")
+    return len(line) == 2 and line[1].isdigit() and bool(re.fullmatch(rb"[A-Za-z0-9+/]+=*", line[0]))
 
 
 def append_pieces(proto: Any, pieces: Sequence[str], *, control: Sequence[str] = ()) -> None:
@@ -117,8 +125,8 @@ def _check(proto: Any, source: str) -> None:
 def _no_model_file(directory: pathlib.Path) -> str:
     if (directory / "tokenizer.json").exists():
         return (
-            f"{directory} has a tokenizer.json but no {MODEL_NAME}; byte-level BPE tokenizers (Llama 3, Qwen) are not "
-            "supported yet, use a base with a SentencePiece model (Llama 2, Mistral 7B, ...)"
+            f"{directory} has a tokenizer.json but no {MODEL_NAME}; load a byte-level BPE tokenizer (Llama 3, Qwen) "
+            "with Tokenizer.load"
         )
     return f"{directory} has no {MODEL_NAME}"
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.model_file import SPACE
-from seallm_jax.tokenization.tokenizer import Tokenizer
+from seallm_jax.tokenization.scripts import script_of
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
+from seallm_jax.tokenization.word_counter import WordCounter
 
-_BATCH_CHARACTERS = 1 << 20
+MAXIMUM_SYMBOLS = 1 << 26
+_BATCH_CHARACTERS = 1 << 24
+_CHUNKS, _GROUP = 1 << 18, 1 << 10  # chunks per round, and per string that the tokenizer gets
 # Character classes. Letters and their marks have the class of their script, from _FIRST_SCRIPT on.
 _SEALED, _JOINS, _PUNCTUATION, _FIRST_SCRIPT = 0, 1, 2, 3
-_CHINESE_AND_JAPANESE = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "KANGXI"}
 _JOINERS = "\u200c\u200d"  # ZWNJ, ZWJ: part of a syllable
 
 
@@ -32,12 +39,14 @@ class Words:
       lengths: int64 [W], symbols per word; S in all.
       counts: int64 [W], how often the word occurs.
       size: UTF-8 bytes of the text.
+      threshold: 1 when counts are exact, otherwise what a rare word of the sample stands for.
     """
 
     symbols: np.ndarray
     lengths: np.ndarray
     counts: np.ndarray
     size: int
+    threshold: int = 1
 
 
 class SymbolTable:
@@ -48,7 +57,7 @@ class SymbolTable:
       characters: code points of the symbols base_size, base_size + 1, ...
     """
 
-    def __init__(self, base: Tokenizer):
+    def __init__(self, base: SentencePieceTokenizer):
         self._base = base
         self.base_size = base.size
         self.characters: list[int] = []
@@ -57,6 +66,13 @@ class SymbolTable:
         mergeable = set(base.mergeable_pieces.values())
         rows = [self._describe(base.piece(index)) if index in mergeable else _SEALED_ROW for index in range(base.size)]
         self._properties = np.asarray(rows, np.int32)  # [symbols, 3]: begins a word, first class, last class
+        self._encoder = fragment_encoder(base)
+        pieces = list(base.mergeable_pieces)
+        self._chunk_pattern = _chunk_pattern(pieces)
+        newline = self._encoder.encode("\n")
+        # newlines part the chunks in the tokenizer's input, unless one of its pieces holds more than a newline
+        whole = any("\n" in piece for piece in pieces if len(piece) > 1) or len(newline) != 1
+        self._separator = -1 if whole else newline[0]
         self._byte_of_id = np.full(base.size, -1, np.int32)
         self._byte_of_id[base.byte_ids] = np.arange(256, dtype=np.int32)
 
@@ -66,24 +82,72 @@ class SymbolTable:
             return self._base.piece(symbol)
         return chr(self.characters[symbol - self.base_size])
 
-    def words(self, texts: Iterable[str], *, threads: int = 0, advance=lambda n=1, note="": None) -> Words:
-        """Cuts the texts of one language into words and counts them. `advance` is told the documents read."""
-        counter: collections.Counter[bytes] = collections.Counter()
-        size = 0
-        for batch in _batches(texts):
-            size += sum(len(text.encode()) for text in batch)
-            encoded = self._base.encode_batch(batch, threads=threads)
+    def words(
+        self,
+        texts: Iterable[str],
+        *,
+        threads: int = 0,
+        maximum_symbols: int = MAXIMUM_SYMBOLS,
+        advance=lambda n=1, note="": None,
+    ) -> Words:
+        """Cuts the texts of one language into words and counts them.
+
+        Pieces that the text has once are encoded once: it is cut where no piece of the base can cross, at spaces and
+        newlines for most tokenizers, and only the different chunks of every few megabytes go through the tokenizer.
+
+        Args:
+          texts: documents; read once, in order.
+          threads: of the tokenizer; 0 takes all cores.
+          maximum_symbols: of the different words together; beyond, rare words are sampled (`WordCounter`).
+          advance: is told the documents read.
+        """
+        counter = WordCounter(maximum_symbols)
+        chunks: collections.Counter[str] = collections.Counter()
+        size = characters = 0
+        for number, text in enumerate(texts):
+            size += _bytes(text, number)
+            if self._base.adds_prefix and text and text[0] != SPACE:
+                text = " " + text
+            chunks.update(self._chunk_pattern.findall(text))
+            characters += len(text)
+            if characters >= _BATCH_CHARACTERS:
+                self._count_chunks(chunks, counter, threads)
+                chunks, characters = collections.Counter(), 0
+            advance(1)
+        self._count_chunks(chunks, counter, threads)
+        symbols, lengths, counts = counter.arrays()
+        return Words(symbols, lengths, counts, size, counter.threshold)
+
+    def words_of_pieces(self, numbers: Mapping[str, int]) -> Words:
+        """Words made of pieces (U+2581 for a space), as if the text had each of them so many times."""
+        counter = WordCounter(MAXIMUM_SYMBOLS)
+        chunks = {piece.replace(SPACE, " "): number for piece, number in numbers.items()}
+        self._count_chunks(chunks, counter, 1)
+        size = sum(len(chunk.encode()) * number for chunk, number in chunks.items())
+        return Words(*counter.arrays(), size)
+
+    def _count_chunks(self, chunks: Mapping[str, int], counter: WordCounter, threads: int) -> None:
+        texts = list(chunks)
+        numbers = np.fromiter(chunks.values(), np.int64, len(texts))
+        for start in range(0, len(texts), _CHUNKS):
+            part = slice(start, start + _CHUNKS)
+            stream = self._join_bytes(self._encode(texts[part], threads))
+            self._count(stream, numbers[part], counter)
+
+    def _encode(self, chunks: Sequence[str], threads: int) -> np.ndarray:
+        """Ids of the chunks, one after another, with -1 after each."""
+        if self._separator < 0:
+            encoded = self._run(list(chunks), threads)
             separator = np.full(1, -1, np.int32)
-            ids = np.concatenate([part for array in encoded for part in (array, separator)])
-            self._count(self._join_bytes(ids), counter)
-            advance(len(batch))
-        blocks = [np.frombuffer(word, np.int32) for word in counter]
-        return Words(
-            symbols=np.concatenate(blocks) if blocks else np.zeros(0, np.int32),
-            lengths=np.asarray([len(block) for block in blocks], np.int64),
-            counts=np.asarray(list(counter.values()), np.int64),
-            size=size,
-        )
+            return np.concatenate([part for ids in encoded for part in (ids, separator)])
+        groups = [
+            "".join(f"{chunk}\n" for chunk in chunks[start : start + _GROUP]) for start in range(0, len(chunks), _GROUP)
+        ]
+        stream = np.concatenate(self._run(groups, threads))
+        return np.where(stream == self._separator, np.int32(-1), stream)
+
+    def _run(self, texts: list[str], threads: int) -> list[np.ndarray]:
+        return self._encoder.encode(texts, out_type="numpy", num_threads=threads or os.cpu_count() or 1)
 
     def _join_bytes(self, ids: np.ndarray) -> np.ndarray:
         """Replaces the byte pieces of each character by the character's symbol."""
@@ -103,8 +167,8 @@ class SymbolTable:
         symbols[start] = np.asarray([self._symbol(int(point)) for point in distinct], np.int32)[inverse]
         return symbols[(value < 0x80) | lead]  # without the continuation bytes
 
-    def _count(self, symbols: np.ndarray, counter: collections.Counter[bytes]) -> None:
-        """Cuts a stream of symbols (-1 between documents) into words and counts those that can gain something."""
+    def _count(self, symbols: np.ndarray, numbers: np.ndarray, counter: WordCounter) -> None:
+        """Cuts a stream of symbols (-1 after each chunk) into words and counts those that can gain something."""
         properties = np.where((symbols >= 0)[:, None], self._properties[symbols], np.asarray(_SEALED_ROW, np.int32))
         begins, first, last = properties.T
         cut = np.ones(len(symbols) + 1, bool)
@@ -115,12 +179,13 @@ class SymbolTable:
             | ((first[1:] != _JOINS) & (last[:-1] != _JOINS) & (first[1:] != last[:-1]))
         )
         edges = np.flatnonzero(cut)
-        lengths = np.diff(edges)
-        useful = (lengths > 1) | (symbols[edges[:-1]] >= self.base_size)
-        starts = edges[:-1][useful] * 4  # in bytes
-        ends = edges[1:][useful] * 4
+        starts = edges[:-1]
+        useful = (np.diff(edges) > 1) | (symbols[starts] >= self.base_size)
+        chunk = np.cumsum(symbols < 0)[starts[useful]]
         data = symbols.astype(np.int32).tobytes()
-        counter.update(data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
+        bounds = zip((starts[useful] * 4).tolist(), (edges[1:][useful] * 4).tolist(), strict=True)  # in bytes
+        words = (data[start:end] for start, end in bounds)
+        counter.add(zip(words, numbers[chunk].tolist(), strict=True))
 
     def _symbol(self, point: int) -> int:
         if point not in self._symbol_of_character:
@@ -150,25 +215,37 @@ class SymbolTable:
             return _PUNCTUATION
         if category[0] not in "LM":
             return _SEALED
-        script = unicodedata.name(character, "UNNAMED").split(" ")[0]
-        if script in ("COMBINING", "VARIATION"):
-            return _JOINS
-        script = "CJK" if script in _CHINESE_AND_JAPANESE else script
-        return self._script_ids.setdefault(script, _FIRST_SCRIPT + len(self._script_ids))
+        script = script_of(character)
+        return self._script_ids.setdefault(script, _FIRST_SCRIPT + len(self._script_ids)) if script else _JOINS
 
 
 _SEALED_ROW = (0, _SEALED, _SEALED)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[Sequence[str]]:
-    """Documents in batches of about a million characters."""
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def fragment_encoder(base: SentencePieceTokenizer) -> Any:
+    """A SentencePiece processor that puts no prefix before the text."""
+    import sentencepiece
+
+    proto = base.copy_proto()
+    proto.normalizer_spec.add_dummy_prefix = False
+    return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+
+
+def _chunk_pattern(pieces: Sequence[str]) -> re.Pattern[str]:
+    """Text between two places that no piece crosses. U+2581 is left out: it is written as bytes and joins nothing."""
+    if any("\n" in piece for piece in pieces if len(piece) > 1):
+        return re.compile(f"[^{SPACE}]+")
+    if any(SPACE in piece.lstrip(SPACE) for piece in pieces):
+        return re.compile(f"[^\n{SPACE}]+")
+    return re.compile(f" *[^ \n{SPACE}]+| +")
+
+
+def _bytes(text: str, number: int) -> int:
+    """UTF-8 bytes of a document."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise SeallmError(
+            f"document {number} has the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
+            "which is not Unicode text; read it with errors='replace' or drop the document"
+        ) from None

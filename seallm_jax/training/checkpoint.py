@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ import orbax.checkpoint as ocp
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.manifest import installed_versions
-from seallm_jax.core.schema import ModelConfig
+from seallm_jax.core.model_config import stored_model
+from seallm_jax.core.schema import AdapterConfig, ModelConfig
+from seallm_jax.training import partition
 from seallm_jax.training.state import TrainState
 
 FORMAT_VERSION = 1
@@ -32,6 +35,9 @@ class Identity:
       curriculum_digest: digest of the order of the rows.
       batch_rows: rows per step.
       seed: seed of the run.
+      trainable: patterns of the parameters that have optimizer state.
+      adapter: what is trained in place of the model. Checkpoints then hold what it brings in and what is trained, and
+        not the frozen rest, which is that of the model that the stage began with.
     """
 
     model: ModelConfig
@@ -39,6 +45,14 @@ class Identity:
     curriculum_digest: str
     batch_rows: int
     seed: int
+    trainable: tuple[str, ...] = ("*",)
+    adapter: AdapterConfig | None = None
+
+    def stored(self, parameters: Any) -> Any:
+        """The part of a tree of parameters that checkpoints hold."""
+        if self.adapter is None:
+            return parameters
+        return partition.split(parameters, (*self.trainable, *self.adapter.parameters))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +86,7 @@ class Checkpoints:
 
     def save(self, state: TrainState, *, step: int, rows: int, telemetry: Mapping[str, Any]) -> None:
         """Starts to write a checkpoint and returns once the arrays are copied off the device."""
-        parameters, progress = _split(state)
+        parameters, progress = _split(state, self._identity)
         items = {PARAMETERS: parameters, PROGRESS: progress}
         metadata = _metadata(items, self._identity, step=step, rows=rows, telemetry=telemetry)
         with _storage_errors(
@@ -80,11 +94,12 @@ class Checkpoints:
         ):
             _write(self._manager, self.directory, step, items, metadata)
 
-    def restore(self, abstract: TrainState) -> Restored:
+    def restore(self, abstract: TrainState, initial: Callable[[Any], Any] | None = None) -> Restored:
         """Restores the newest checkpoint.
 
         Args:
           abstract: ShapeDtypeStructs with the shardings that the arrays shall have, on any mesh.
+          initial: abstract parameters -> those that the stage began with; needed for a stage with an adapter.
 
         Raises:
           SeallmError: there is no checkpoint, it is damaged, or its identity is another.
@@ -95,9 +110,12 @@ class Checkpoints:
         path = self.directory / str(step)
         metadata = _read_metadata(self._manager, path, step)
         _check_identity(path, metadata["identity"], self._identity)
-        parameters, progress = _split(abstract)
+        parameters, progress = _split(abstract, self._identity)
         restored = _read_items(self._manager, path, step, metadata, {PARAMETERS: parameters, PROGRESS: progress})
-        return Restored(_join(abstract, restored), metadata["rows"], metadata["telemetry"])
+        state = _join(abstract, restored, self._identity)
+        if self._identity.adapter is not None and initial is not None:
+            state = dataclasses.replace(state, params=partition.merge(state.params, initial(abstract.params)))
+        return Restored(state, metadata["rows"], metadata["telemetry"])
 
     def wait(self) -> None:
         """Waits until what was saved is complete on disk."""
@@ -137,7 +155,12 @@ def save_parameters(
 
 
 def restore_parameters(
-    directory: pathlib.Path, abstract: Any, model: ModelConfig, *, tokenizer_digest: str | None = None
+    directory: pathlib.Path,
+    abstract: Any,
+    model: ModelConfig,
+    *,
+    tokenizer_digest: str | None = None,
+    adapter: AdapterConfig | None = None,
 ) -> Any:
     """Parameters alone, from the newest checkpoint in `directory`, for the next stage, evaluation or export.
 
@@ -146,9 +169,10 @@ def restore_parameters(
       abstract: parameters as ShapeDtypeStructs with shardings, on any mesh; see `models.layout`.
       model: the shape expected. The padded vocabulary size may differ from the one saved: rows of zeros come or go.
       tokenizer_digest: the tokenizer expected, if it matters.
+      adapter: what was trained in place of the model; `abstract` then holds what `Identity.stored` tells.
 
     Raises:
-      SeallmError: missing or damaged, another model, or another tokenizer.
+      SeallmError: missing or damaged, another model, another tokenizer, or another adapter.
     """
     with _reader(directory) as (manager, path, step):
         metadata = _read_metadata(manager, path, step)
@@ -156,6 +180,11 @@ def restore_parameters(
         _check_model(path, saved["model"], model)
         if tokenizer_digest is not None and saved["tokenizer_digest"] != tokenizer_digest:
             raise SeallmError(_tokenizer_mismatch(path, saved["tokenizer_digest"], tokenizer_digest))
+        if saved.get("adapter") != (None if adapter is None else _as_json(dataclasses.asdict(adapter))):
+            raise SeallmError(
+                f"checkpoint {path} holds {'a whole model' if saved.get('adapter') is None else 'only an adapter'}, or "
+                "another one than expected; load it through the run directory of the stage that trained it"
+            )
         restored = _read_items(manager, path, step, metadata, {PARAMETERS: to_names(abstract)})
         return from_names(abstract, restored[PARAMETERS])
 
@@ -189,16 +218,16 @@ def _path_names(path: tuple[Any, ...]) -> list[str]:
     return names[:-1] if len(names) > 1 and names[-1] == "value" else names  # Flax variables hold their array there
 
 
-def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(state: TrainState, identity: Identity) -> tuple[dict[str, Any], dict[str, Any]]:
     progress = {"optimizer": to_names(state.optimizer_state), "step": state.step, "skipped": state.skipped}
-    return to_names(state.params), progress
+    return to_names(identity.stored(state.params)), progress
 
 
-def _join(abstract: TrainState, restored: Mapping[str, Any]) -> TrainState:
+def _join(abstract: TrainState, restored: Mapping[str, Any], identity: Identity) -> TrainState:
     progress = restored[PROGRESS]
     return dataclasses.replace(
         abstract,
-        params=from_names(abstract.params, restored[PARAMETERS]),
+        params=from_names(identity.stored(abstract.params), restored[PARAMETERS]),
         optimizer_state=from_names(abstract.optimizer_state, progress["optimizer"]),
         step=progress["step"],
         skipped=progress["skipped"],
@@ -260,21 +289,31 @@ def _check_identity(path: pathlib.Path, saved: Mapping[str, Any], expected: Iden
         ("curriculum_digest", "order of the training rows"),
         ("batch_rows", "number of rows per step"),
         ("seed", "seed"),
+        ("trainable", "set of trainable parameters"),
+        ("adapter", "adapter"),
     ):
-        if saved[key] != getattr(expected, key):
+        value = _as_json(dataclasses.asdict(expected)[key])
+        found = saved.get(key, ["*"] if key == "trainable" else None)  # older checkpoints do not say
+        if found != value:
             raise SeallmError(
-                f"checkpoint {path} was trained with another {meaning}: {key} is {saved[key]}, this run has "
-                f"{getattr(expected, key)}; go back to the old configuration, or remove {path.parent} to train again"
+                f"checkpoint {path} was trained with another {meaning}: {key} is {found}, this run has "
+                f"{value}; go back to the old configuration, or remove {path.parent} to train again"
             )
 
 
 def _check_model(path: pathlib.Path, saved: Mapping[str, Any], expected: ModelConfig) -> None:
-    for key, value in dataclasses.asdict(expected).items():
-        if key not in ("padded_vocabulary_size", "initializer_range") and saved.get(key) != value:
+    saved = _as_json(stored_model(saved))
+    for key, value in _as_json(dataclasses.asdict(expected)).items():
+        if key not in ("padded_vocabulary_size", "initializer_range") and saved[key] != value:
             raise SeallmError(
-                f"checkpoint {path} holds another model: {key} is {saved.get(key)}, this run has {value}; "
+                f"checkpoint {path} holds another model: {key} is {saved[key]}, this run has {value}; "
                 f"use the configuration and tokenizer it was trained with, or remove {path.parent} to train again"
             )
+
+
+def _as_json(value: Any) -> Any:
+    """`value` as it comes back from a JSON file: tuples are lists."""
+    return json.loads(json.dumps(value))
 
 
 def _tokenizer_mismatch(path: pathlib.Path, saved: str, expected: str) -> str:

@@ -67,6 +67,7 @@ class TrainingJob:
       mesh: all devices of all processes.
       rules: how arrays are split over the mesh.
       seed: the run's seed.
+      first_new_row: first embedding row that the vocabulary extension added, for `optimizer.new_rows_first`.
     """
 
     name: str
@@ -79,6 +80,7 @@ class TrainingJob:
     mesh: Mesh
     rules: ShardingRules = ShardingRules()
     seed: int = 0
+    first_new_row: int | None = None
 
     @property
     def total_steps(self) -> int:
@@ -124,7 +126,8 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
 
     Args:
       job: what to train.
-      initial: abstract parameters (shapes with shardings) -> parameters. Called only where there is no checkpoint.
+      initial: abstract parameters (shapes with shardings) -> parameters. Called where there is no checkpoint, and
+        where the checkpoints hold an adapter alone.
       progress: where progress is shown.
 
     Raises:
@@ -146,8 +149,18 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
         total_steps=job.total_steps,
         num_languages=len(job.languages),
         reference_columns=job.source.reference_columns,
+        first_new_row=job.first_new_row,
+        seed=job.seed,
     )
-    identity = Identity(job.model, job.tokenizer_digest, job.source.digest, job.train.batch_rows, job.seed)
+    identity = Identity(
+        job.model,
+        job.tokenizer_digest,
+        job.source.digest,
+        job.train.batch_rows,
+        job.seed,
+        job.train.trainable,
+        job.train.adapter,
+    )
     checkpoints = Checkpoints(job.checkpoints, identity, keep=job.train.keep_checkpoints)
     try:
         state, rows, counters = _start(checkpoints, program, initial)
@@ -263,7 +276,8 @@ def _start(
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """(state, rows consumed, telemetry counters): restored where there is a checkpoint, else fresh."""
     if checkpoints.latest_step is not None:
-        restored = checkpoints.restore(program.abstract_state)
+        restored = checkpoints.restore(program.abstract_state, initial)
         return restored.state, restored.rows, dict(restored.telemetry)
     params = initial(program.abstract_state.params)
-    return TrainState.create(params, program.optimizer, shardings_of(program.abstract_state)), 0, {}
+    shardings = shardings_of(program.abstract_state)
+    return TrainState.create(params, program.optimizer, shardings, program.trainable), 0, {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 
 from seallm_jax.core.schema import OptimizerConfig
+from seallm_jax.models.layout import path_name
+from seallm_jax.training.partition import multiplier
 
 
 def build_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
@@ -37,7 +40,10 @@ def build_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
 
 
 def build_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm (0 turns it off), then AdamW without weight decay on normalisation scales."""
+    """Clipping by global norm (0 turns it off), then AdamW, then the learning-rate multipliers.
+
+    Norms and biases do not decay. A multiplier scales the decay, too, as it would had it been in the learning rate.
+    """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     adamw = optax.adamw(
         build_schedule(config, total_steps),
@@ -47,9 +53,22 @@ def build_optimizer(config: OptimizerConfig, total_steps: int) -> optax.Gradient
         weight_decay=config.weight_decay,
         mask=decay_mask,
     )
-    return optax.chain(clip, adamw)
+    if not config.multipliers:
+        return optax.chain(clip, adamw)
+    return optax.chain(clip, adamw, _scale_by_path(config.multipliers))
 
 
 def decay_mask(params: Any) -> Any:
-    """True for the parameters that weight decay acts on: all but those with "norm" in their path."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: "norm" not in jax.tree_util.keystr(path).lower(), params)
+    """True for the parameters that weight decay acts on: neither norms ("norm" in their path) nor biases."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _decays(path_name(path)), params)
+
+
+def _decays(path: str) -> bool:
+    return "norm" not in path and not path.endswith("bias")
+
+
+def _scale_by_path(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        return update * multiplier(path_name(path), multipliers)
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))

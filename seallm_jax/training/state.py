@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from seallm_jax.training import partition
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +19,9 @@ class TrainState:
     """State of a training stage.
 
     Attributes:
-      params: the model's parameters, float32, as `flax.nnx.State`.
-      optimizer_state: the optimizer's state; arrays as large as a parameter are laid out as that parameter.
+      params: the model's parameters, float32, as `flax.nnx.State`, frozen ones included.
+      optimizer_state: the optimizer's state for the trainable parameters; arrays as large as a parameter are laid out
+        as that parameter.
       step: int32 scalar, steps taken, skipped ones included.
       skipped: int32 scalar, updates left out because loss or gradient was not finite or nothing had weight.
     """
@@ -29,28 +32,42 @@ class TrainState:
     skipped: Any
 
     @classmethod
-    def create(cls, params: Any, optimizer: optax.GradientTransformation, shardings: TrainState) -> TrainState:
+    def create(
+        cls,
+        params: Any,
+        optimizer: optax.GradientTransformation,
+        shardings: TrainState,
+        trainable: tuple[str, ...] = partition.ALL,
+    ) -> TrainState:
         """A fresh state around `params`, which keep their layout; the optimizer state is made in place on the mesh."""
-        optimizer_state = jax.jit(optimizer.init, out_shardings=shardings.optimizer_state)(params)
+        part, _ = partition.split(params, trainable)
+        optimizer_state = jax.jit(optimizer.init, out_shardings=shardings.optimizer_state)(part)
         zeros = jax.jit(lambda: (jnp.zeros((), jnp.int32),) * 2, out_shardings=(shardings.step, shardings.skipped))
         step, skipped = zeros()
         return cls(params, optimizer_state, step, skipped)
 
 
-def abstract_state(abstract_params: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(
+    abstract_params: Any,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    trainable: tuple[str, ...] = partition.ALL,
+) -> TrainState:
     """The state as ShapeDtypeStructs with shardings.
 
     Args:
       abstract_params: the parameters as ShapeDtypeStructs with shardings.
       optimizer: what the optimizer state is for.
       mesh: where scalars are replicated.
+      trainable: patterns of the parameters that the optimizer state is for.
     """
     replicated = NamedSharding(mesh, PartitionSpec())
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_params)
+    part, _ = partition.split(abstract_params, trainable)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, part)
     optimizer_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        jax.eval_shape(optimizer.init, abstract_params),
+        jax.eval_shape(optimizer.init, part),
         shardings,
         transform_non_params=lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
     )

@@ -16,12 +16,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import UsageError
-from seallm_jax.core.schema import ModelConfig, TrainConfig
+from seallm_jax.core.schema import AdapterConfig, ModelConfig, TrainConfig
 from seallm_jax.core.sharding import ShardingRules
-from seallm_jax.models.layout import abstract_decoder, parameter_shardings
+from seallm_jax.models.adapters.attach import enable_dropout
+from seallm_jax.models.layout import abstract_decoder, parameter_shardings, path_name
 from seallm_jax.objectives.losses import LossSums
 from seallm_jax.objectives.registry import build_objective
+from seallm_jax.training import partition
 from seallm_jax.training.distributed import abstract_batch
+from seallm_jax.training.new_rows import NewRows
 from seallm_jax.training.optimizer import build_optimizer, build_schedule
 from seallm_jax.training.state import TrainState, abstract_state, shardings_of
 
@@ -34,7 +37,7 @@ class StepMetrics:
     Attributes:
       sums: loss, count, losses by language and objective metrics over the whole batch.
       tokens: int32, positions that are not padding.
-      gradient_norm: float32, before clipping.
+      gradient_norm: float32, before clipping, over the values that this step trains.
       learning_rate: float32.
       skipped: int32, updates skipped since the beginning.
     """
@@ -55,12 +58,14 @@ class StepProgram:
       abstract_state: the state as ShapeDtypeStructs with shardings.
       abstract_batch: the batch likewise.
       optimizer: makes the optimizer state.
+      trainable: patterns of the parameters that the optimizer is for.
     """
 
     run: Any
     abstract_state: TrainState
     abstract_batch: Batch
     optimizer: optax.GradientTransformation
+    trainable: tuple[str, ...]
 
 
 def build_step(
@@ -73,6 +78,8 @@ def build_step(
     total_steps: int,
     num_languages: int,
     reference_columns: int = 0,
+    first_new_row: int | None = None,
+    seed: int = 0,
 ) -> StepProgram:
     """The step of a training stage on a mesh, not compiled yet. Allocates nothing.
 
@@ -85,17 +92,27 @@ def build_step(
       total_steps: length of the learning-rate schedule.
       num_languages: length of the sums by language.
       reference_columns: width of the batch's `reference_logps`; 0 for a batch without them.
+      first_new_row: size of the vocabulary before its extension, for `optimizer.new_rows_first`; None without one.
+      seed: of an adapter's dropout, which is a function of it, the step and the micro-batch.
 
     Raises:
-      UsageError: the rows of a micro-batch, or the positions of a row, cannot be split evenly over the mesh.
+      UsageError: the rows of a micro-batch, or the positions of a row, cannot be split evenly over the mesh; a pattern
+        that matches no parameter; `new_rows_first` where there are no new rows.
     """
     batch = abstract_batch(train.batch_rows, sequence_length, mesh, rules, reference_columns=reference_columns)
     _check_split("batch_rows / accumulation", train.batch_rows // train.accumulation, mesh, rules.batch)
     _check_split("packing.sequence_length", sequence_length, mesh, rules.sequence)
-    graph, parameters = abstract_decoder(model)
+    graph, parameters = abstract_decoder(model, adapter=train.adapter)
     parameters = jax.tree.map(_with_sharding, parameters, parameter_shardings(parameters, mesh, rules))
+    trainable = train.trainable
+    partition.check_patterns(parameters, trainable, "optimizer.trainable")
+    partition.check_patterns(parameters, train.optimizer.multipliers, "optimizer.multipliers")
+    part, _ = partition.split(parameters, trainable)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(part):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise UsageError(f"optimizer.trainable takes in {path_name(path)}, which is quantised; leave it out")
     optimizer = build_optimizer(train.optimizer, total_steps)
-    abstract = abstract_state(parameters, optimizer, mesh)
+    abstract = abstract_state(parameters, optimizer, mesh, trainable)
     objective = build_objective(
         train.objective,
         num_languages,
@@ -106,12 +123,15 @@ def build_step(
     )
     step = functools.partial(
         train_step,
-        loss=_loss_of(graph, objective),
+        loss=_loss_of(graph, objective, train.adapter),
         optimizer=optimizer,
         schedule=build_schedule(train.optimizer, total_steps),
         accumulation=train.accumulation,
+        trainable=trainable,
+        seed=seed,
+        new_rows=NewRows.of(train.optimizer, total_steps, first_new_row, part, model.vocabulary_size),
         place_batch=lambda micro_batch: jax.lax.with_sharding_constraint(micro_batch, shardings_of(batch)),
-        place_gradient=lambda gradient: jax.lax.with_sharding_constraint(gradient, shardings_of(parameters)),
+        place_gradient=lambda gradient: jax.lax.with_sharding_constraint(gradient, shardings_of(part)),
     )
     replicated = NamedSharding(mesh, PartitionSpec())
     run = jax.jit(
@@ -120,60 +140,81 @@ def build_step(
         out_shardings=(shardings_of(abstract), replicated),
         donate_argnums=0,
     )
-    return StepProgram(run, abstract, batch, optimizer)
+    return StepProgram(run, abstract, batch, optimizer, trainable)
 
 
 def train_step(
     state: TrainState,
     batch: Batch,
     *,
-    loss: Callable[[Any, Batch], tuple[jax.Array, LossSums]],
+    loss: Callable[[Any, Batch, jax.Array], tuple[jax.Array, LossSums]],
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     accumulation: int,
     place_batch: Callable[[Batch], Batch],
     place_gradient: Callable[[Any], Any],
+    trainable: tuple[str, ...] = partition.ALL,
+    seed: int = 0,
+    new_rows: NewRows | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """One optimizer step. The loss and the gradient do not depend on `accumulation` or the mesh.
+    """One optimizer step. Without dropout, the loss and the gradient do not depend on `accumulation` or the mesh.
 
     An update whose loss or gradient is not finite, or for which nothing in the batch has weight, is left out and
-    counted.
+    counted. Frozen parameters are constants of the loss and leave as they came.
     """
+    params, frozen = partition.split(state.params, trainable)
 
-    def micro_step(carry, micro_batch):
-        (_, sums), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, place_batch(micro_batch))
+    step_key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+    def loss_of_part(params: Any, micro_batch: Batch, key: jax.Array) -> tuple[jax.Array, LossSums]:
+        return loss(partition.merge(params, frozen), micro_batch, key)
+
+    def micro_step(carry, xs):
+        index, micro_batch = xs
+        key = jax.random.fold_in(step_key, index)
+        (_, sums), gradient = jax.value_and_grad(loss_of_part, has_aux=True)(params, place_batch(micro_batch), key)
         return jax.tree.map(jnp.add, carry, (sums, place_gradient(gradient))), None
 
     micro_batches = _split_rows(batch, accumulation)
     zeros = (
-        _zeros_like_sums(loss, state.params, micro_batches),
-        place_gradient(jax.tree.map(jnp.zeros_like, state.params)),
+        _zeros_like_sums(lambda params, batch: loss(params, batch, step_key), state.params, micro_batches),
+        place_gradient(jax.tree.map(jnp.zeros_like, params)),
     )
-    (sums, gradient), _ = jax.lax.scan(micro_step, zeros, micro_batches)
+    (sums, gradient), _ = jax.lax.scan(micro_step, zeros, (jnp.arange(accumulation), micro_batches))
 
     gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.count, 1.0), gradient)
+    update = state.step - state.skipped
+    if new_rows is not None:
+        gradient = new_rows.select(update, gradient, jax.tree.map(jnp.zeros_like, gradient))
     norm = optax.global_norm(gradient)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)  # clips first
-    params = optax.apply_updates(state.params, updates)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)  # clips first
+    new_params = optax.apply_updates(params, updates)
+    if new_rows is not None:
+        new_params = new_rows.select(update, new_params, params)  # weight decay needs no gradient
 
     healthy = jnp.isfinite(sums.loss) & jnp.isfinite(norm) & (sums.count > 0)
-    params, optimizer_state = jax.tree.map(
-        lambda new, old: jnp.where(healthy, new, old), (params, optimizer_state), (state.params, state.optimizer_state)
+    new_params, optimizer_state = jax.tree.map(
+        lambda new, old: jnp.where(healthy, new, old), (new_params, optimizer_state), (params, state.optimizer_state)
     )
     skipped = state.skipped + jnp.where(healthy, 0, 1)
     metrics = StepMetrics(
         sums=sums,
         tokens=jnp.sum(batch.segment_ids != 0, dtype=jnp.int32),
         gradient_norm=norm,
-        learning_rate=jnp.asarray(schedule(state.step - state.skipped), jnp.float32),
+        learning_rate=jnp.asarray(schedule(update), jnp.float32),
         skipped=skipped,
     )
-    return TrainState(params, optimizer_state, state.step + 1, skipped), metrics
+    return TrainState(partition.merge(new_params, frozen), optimizer_state, state.step + 1, skipped), metrics
 
 
-def _loss_of(graph: Any, objective: Callable[..., LossSums]) -> Callable[[Any, Batch], tuple[jax.Array, LossSums]]:
-    def loss(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
-        sums = objective(nnx.merge(graph, params), batch)
+def _loss_of(
+    graph: Any, objective: Callable[..., LossSums], adapter: AdapterConfig | None
+) -> Callable[[Any, Batch, jax.Array], tuple[jax.Array, LossSums]]:
+    def loss(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, LossSums]:
+        model = nnx.merge(graph, params)
+        if adapter is not None and adapter.dropout:
+            enable_dropout(model, key)
+        sums = objective(model, batch)
         return sums.loss, sums
 
     return loss

@@ -17,6 +17,7 @@ SURFACE = {
     "vocab": {"--config", "--workdir", "--json"},
     "vocab learn": {"--corpus", "--size", "--output", "--json"},
     "vocab extend": {"--tokenizer", "--corpus", "--size", "--output", "--protect", "--alpha", "--minimum_frequency"},
+    "vocab merge": {"--tokenizer", "--models", "--corpus", "--size", "--output", "--method", "--json"},
     "vocab init": {"--model", "--tokenizer", "--initialization", "--output", "--json"},
     "vocab report": {"--tokenizer", "--corpus", "--base", "--parallel", "--json"},
     "pack": {"--config", "--workdir", "--json"},
@@ -27,6 +28,12 @@ SURFACE = {
     "generate": {"--config", "--workdir", "--model", "--prompt", "--prompts", "--output", "--chat", "--seed", "--json"},
     "report": {"--config", "--workdir", "--json"},
     "inspect": {"--config", "--workdir", "--source", "--rows", "--first", "--json"},
+    "merge": {"--method", "--base", "--models", "--weights", "--density", "--lambda", "--output"},
+    "expand": {"--model", "--method", "--blocks", "--noise", "--seed", "--output", "--json"},
+    "bench vocab": {"--tokenizer", "--corpus", "--heldout", "--size", "--methods", "--donor", "--zawgyi", "--verify"},
+    "convert": {"--source", "--output", "--dtype", "--shard-bytes", "--verify", "--json"},
+    "bench": {"--json"},
+    "bench convert": {"--size", "--devices", "--repeats", "--directory", "--cold", "--json"},
     "plan": {"--config", "--workdir", "--topology", "--stage", "--json"},
 }
 

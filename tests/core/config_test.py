@@ -37,6 +37,8 @@ def test_overrides_are_typed(config_file):
             "--config.corpus.deduplicate_near=false",
             "--config.corpus.languages=('km','lo')",
             "--config.base.languages=id",
+            "--config.pretrain.optimizer.multipliers={'layers.mlp.*': 2, '*': 0.5}",
+            "--config.pretrain.optimizer.trainable=layers.*",
         ],
     )
     assert config.corpus.near_threshold == 1.0 and isinstance(config.corpus.near_threshold, float)
@@ -45,6 +47,8 @@ def test_overrides_are_typed(config_file):
     assert config.corpus.deduplicate_near is False
     assert config.corpus.languages == ("km", "lo")
     assert config.base.languages == ("id",)
+    assert config.pretrain.optimizer.multipliers == {"layers.mlp.*": 2.0, "*": 0.5}
+    assert config.pretrain.optimizer.trainable == ("layers.*",)
     assert config.pretrain.curriculum == (StageConfig(name="one", tokens=1000),)
     assert config.sft is None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.data.chat import ChatRenderer
 from seallm_jax.data.message import Message
-from seallm_jax.tokenization.tokenizer import Tokenizer
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
 LLAMA2 = (
     "{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -73,7 +73,7 @@ def transformers_tokenizer(tokenizer_directory):
 
 
 def with_template(tokenizer, template):
-    return tokenizer if template is None else Tokenizer(tokenizer.model, chat_template=template)
+    return tokenizer if template is None else SentencePieceTokenizer(tokenizer.model, chat_template=template)
 
 
 def as_dicts(messages):
@@ -159,7 +159,7 @@ def test_training_text_is_inference_text_and_a_reply(tokenizer):
 def test_a_tokenizer_with_a_dummy_prefix_gives_the_same_mask(tokenizer):
     proto = tokenizer.copy_proto()
     proto.normalizer_spec.add_dummy_prefix = True
-    prefixed = Tokenizer(proto.SerializeToString(), chat_template=PLAIN)
+    prefixed = SentencePieceTokenizer(proto.SerializeToString(), chat_template=PLAIN)
     assert prefixed.adds_prefix
     chat = ChatRenderer(prefixed).encode(DIALOGUE[:2])
     start = np.flatnonzero(chat.learned)[0]
@@ -167,6 +167,19 @@ def test_a_tokenizer_with_a_dummy_prefix_gives_the_same_mask(tokenizer):
         prefixed.decode(chat.ids[:start]).endswith("assistant: ") or prefixed.piece(int(chat.ids[start]))[0] == "\u2581"
     )
     assert prefixed.decode(chat.ids[start:]).strip() == DIALOGUE[1].content
+
+
+def test_a_byte_level_tokenizer_without_bos(byte_level, tmp_path):
+    """Qwen's kind: no BOS in the rendering, the end of a turn learned, pieces that cut through characters."""
+    transformers = pytest.importorskip("transformers")
+    byte_level.save(tmp_path)
+    fast = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    renderer = ChatRenderer(byte_level)
+    chat = renderer.encode(DIALOGUE)
+    assert renderer.render(DIALOGUE) == fast.apply_chat_template(as_dicts(DIALOGUE), tokenize=False)
+    assert chat.ids.tolist() == fast.apply_chat_template(as_dicts(DIALOGUE), return_dict=True)["input_ids"]
+    assert byte_level.piece(int(chat.ids[0])) == "<|im_start|>"
+    assert learned_text(byte_level, chat) == ["Baik-baik saja.\n\n សួស្តី 🙂<|im_end|>", "Sama-sama.<|im_end|>"]
 
 
 def test_a_template_that_is_not_prefix_stable_is_refused_by_name(tokenizer):

@@ -31,3 +31,15 @@ def tokenizer_directory(tmp_path_factory, sample_texts):
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_directory):
     return Tokenizer.load(tokenizer_directory)
+
+
+@pytest.fixture(scope="session")
+def byte_level():
+    """A byte-level tokenizer as Qwen's: no BOS, documents end with one token and chat turns with another."""
+    from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
+    from seallm_jax.tokenization.rank_files import QWEN_PATTERN, rank_spec
+
+    pieces = [*(bytes([byte]) for byte in range(256)), b"in", b"as", b"aik", "เป".encode(), b"user", b"assistant"]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    spec = rank_spec(pieces, QWEN_PATTERN, special, first_special=len(pieces))
+    return ByteLevelTokenizer(spec, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})

@@ -9,7 +9,7 @@ from seallm_jax.core.progress import Progress
 from seallm_jax.core.sample import sample_path
 from seallm_jax.data.prepare import pack_conversations, pack_preferences, pack_text
 from seallm_jax.data.shards import INDEX_FILE, ShardReader, open_shards
-from seallm_jax.tokenization.tokenizer import Tokenizer
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
 T = 64
 LANGUAGES = Languages(("en", "id", "km", "th"))
@@ -140,7 +140,12 @@ def test_an_unstable_template_names_the_conversation(tokenizer, tmp_path):
     template = "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}"
     path = write_lines(tmp_path / "c.jsonl", CONVERSATIONS)
     with pytest.raises(SeallmError, match="c.jsonl:1: the chat template renders turn 2 otherwise"):
-        pack(pack_conversations, path, Tokenizer(tokenizer.model, chat_template=template), tmp_path / "tokens")
+        pack(
+            pack_conversations,
+            path,
+            SentencePieceTokenizer(tokenizer.model, chat_template=template),
+            tmp_path / "tokens",
+        )
     assert not list((tmp_path / "tokens").rglob(INDEX_FILE))
 
 
@@ -190,3 +195,15 @@ def test_the_embedded_sample_packs(tokenizer, tmp_path):
     assert {row["source"] for row in preferences} >= {f"preferences/{code}" for code in LANGUAGES.codes}
     for reader in open_shards(tmp_path, tokenizer_digest=tokenizer.digest):
         reader.verify()
+
+
+def test_dropout_is_part_of_what_a_shard_was_made_from(tokenizer, text_files, tmp_path):
+    def tokens(**options):
+        return sum(row["tokens"] for row in pack(pack_text, text_files, tokenizer, tmp_path / "tokens", **options))
+
+    plain = tokens()
+    assert tokens(seed=3) == plain  # a seed without dropout changes nothing
+    dropped = tokens(bpe_dropout=0.2)
+    assert dropped > 1.05 * plain
+    assert tokens(bpe_dropout=0.2, seed=1) != dropped
+    assert tokens() == plain

@@ -62,7 +62,7 @@ def test_long_contexts_lose_their_beginning(scorer, tokenizer):
 class PairTokenizer:
     """Two bytes that are alike make one token, as merges across the border of context and choice do."""
 
-    bos_id = 256
+    begin_id = 256
 
     def encode(self, text):
         ids, data = [], text.encode()

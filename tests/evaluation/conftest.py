@@ -19,7 +19,7 @@ LENGTH = 32
 class ByteTokenizer:
     """Bytes are ids."""
 
-    bos_id = 256
+    begin_id = 256
 
     def encode(self, text):
         return list(text.encode())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
-from seallm_jax.core.schema import MeshConfig, ModelConfig
+from seallm_jax.core.schema import MeshConfig, ModelConfig, RopeConfig
 from seallm_jax.generation import sampler
 from seallm_jax.models.layout import initialize
 
@@ -55,6 +56,35 @@ def test_greedy_is_the_argmax_of_the_full_forward(model, greedy):
     for row, prompt in enumerate(PROMPTS):
         assert len(greedy[row]) == 12
         np.testing.assert_array_equal(greedy[row], expected[row, len(prompt) - 1 : len(prompt) + 11])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "sliding_window": 5,
+            "local_layers": (True, False),
+            "local_rope": RopeConfig(theta=100.0),
+            "attention_soft_cap": 2.0,
+            "logit_soft_cap": 3.0,
+            "tie_embeddings": True,
+            "embedding_scale": 5.0,
+        },
+        {"positions": "alibi", "norm": "layer", "num_heads": 6, "gated": False, "num_key_value_heads": 1},
+    ],
+    ids=["sliding window", "alibi"],
+)
+def test_prompts_of_different_lengths_keep_their_distances(change):
+    model = initialize(dataclasses.replace(CONFIG, **change), seed=0)
+    prompts = [PROMPTS[1], PROMPTS[2]]  # the first is padded, and then continued behind the padding
+    found = generate(model, prompts)
+    assert len({token for ids in found for token in ids}) > 3
+    ids = np.zeros((2, 24), np.int32)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt) + 12] = prompt + found[row]
+    expected = np.asarray(logits(model, ids).argmax(-1))
+    for row, prompt in enumerate(prompts):
+        np.testing.assert_array_equal(found[row], expected[row, len(prompt) - 1 : len(prompt) + 11])
 
 
 def test_a_prompt_continues_as_it_would_alone(model, greedy):

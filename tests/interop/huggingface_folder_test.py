@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
-from seallm_jax.core.schema import MeshConfig, ModelConfig
+from seallm_jax.core.schema import MeshConfig, ModelConfig, RopeConfig
 from seallm_jax.core.vocabulary import Vocabulary
 from seallm_jax.interop.huggingface import export_model, import_model
 from seallm_jax.interop.model_card import ModelCard
@@ -34,7 +34,7 @@ def shape(vocabulary=VOCABULARY, **changes):
         "num_heads": 4,
         "num_key_value_heads": 2,
         "head_size": 8,
-        "rope_theta": 5000.0,
+        "rope": RopeConfig(theta=5000.0),
         "initializer_range": 0.2,
         "max_positions": 64,
     }
@@ -155,14 +155,10 @@ def test_summary_and_index_count_what_was_written(exported):
     assert set(index["weight_map"]) == set(tensors) and set(index["weight_map"].values()) == set(summary.files)
 
 
-def test_stop_tokens_join_those_of_the_base(exported, tokenizer_folder, tmp_path):
+def test_export_needs_the_config_of_its_base(exported, tokenizer_folder, tmp_path):
     config, model, _, _ = exported
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9, "eos_token_id": 7}')
-    export_model(nnx.state(model), config, tokenizer_folder, tmp_path / "model", base_directory=base)
-    written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    assert written["temperature"] == 0.6 and written["eos_token_id"] == [2, 5, 7]
+    with pytest.raises(SeallmError, match=r"has no config\.json"):
+        export_model(nnx.state(model), config, tokenizer_folder, tmp_path / "model", base_directory=tmp_path)
 
 
 def test_a_missing_tensor_is_named(broken):
@@ -234,20 +230,40 @@ def test_a_folder_without_weights_or_config_is_refused(broken, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"architectures": ["Qwen2ForCausalLM"]},
-        {"model_type": "mistral"},
-        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
-        {"attention_bias": True},
-        {"num_attention_heads": "four"},
+        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported; supported are LlamaForCausalLM"),
+        ({"architectures": ["Qwen2ForCausalLM"]}, "model_type is 'llama'"),
+        ({"model_type": "mistral"}, "model_type is 'mistral'"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 8.0}}, "longrope"),
+        ({"attention_bias": True}, r"no tensor model\.layers\.0\.self_attn\.q_proj\.bias"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"num_attention_heads": "four"}, "num_attention_heads is 'four'"),
     ],
 )
-def test_other_architectures_are_refused(broken, change):
+def test_other_architectures_are_refused(broken, change, message):
     config = json.loads((broken / "config.json").read_text()) | change
+    if "rope_scaling" in change:
+        del config["rope_parameters"]
     (broken / "config.json").write_text(json.dumps(config))
-    key = next(iter(change)) if "architectures" not in change else "Qwen2ForCausalLM"
-    with pytest.raises(SeallmError, match=key):
+    with pytest.raises(SeallmError, match=message):
+        import_model(broken)
+
+
+def test_tensors_of_eight_bits_are_refused(broken):
+    import ml_dtypes
+
+    tensors = all_tensors(broken)
+    tensors["model.norm.weight"] = np.ones(32, ml_dtypes.float8_e4m3fn)
+    save_file(tensors, broken / "model.safetensors")
+    with pytest.raises(SeallmError, match=r"model\.norm\.weight.* is F8_E4M3; only .*not quantised"):
+        import_model(broken)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"weight_map": 3}', "{}", '{"weight_map": {"a": 1}}', "{"])
+def test_a_damaged_index_is_named(broken, text):
+    (broken / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(SeallmError, match=r"model\.safetensors\.index\.json"):
         import_model(broken)
 
 

@@ -38,7 +38,7 @@ def random_problem(seed: int, V: int, logical_size: int, rows: int = B, position
 @functools.partial(jax.jit, static_argnames=("variant", "logical_size"))
 def values_and_gradients(hidden, output, targets, cotangent, *, variant, logical_size):
     def run(hidden, output):
-        return tuple(VARIANTS[variant](hidden, output, targets, logical_size=logical_size))
+        return tuple(VARIANTS[variant](hidden, output, targets, logical_size=logical_size))[:2]
 
     log_probability, pullback, correct = jax.vjp(run, hidden, output, has_aux=True)
     return log_probability, correct, *pullback(cotangent)
@@ -57,6 +57,77 @@ def test_values_and_gradients_are_those_of_the_oracle(variant, V, logical_size, 
         x, y = found[i], expected[i]
         # Rounding of the logits, which grow with the scale, becomes a relative error of the probabilities.
         np.testing.assert_allclose(x, y, rtol=2e-5 * max(1.0, scale), atol=2e-5 * max(1.0, scale), err_msg=name)
+
+
+@functools.partial(jax.jit, static_argnames=("variant", "logical_size", "soft_cap", "entropy"))
+def all_values_and_gradients(hidden, output, targets, cotangents, *, variant, **options):
+    """Every differentiable result, and the gradients of all of them at once; `cotangents` [3, B, T]."""
+
+    def run(hidden, output):
+        result = VARIANTS[variant](hidden, output, targets, **options)
+        values = result.log_probability, result.logsumexp, result.entropy
+        return tuple(x for x in values if x is not None), result.correct
+
+    values, pullback, correct = jax.vjp(run, hidden, output, has_aux=True)
+    return *values, correct, *pullback(tuple(cotangents[: len(values)]))
+
+
+@pytest.mark.parametrize("variant", ["one chunk", "many chunks"])
+@pytest.mark.parametrize("soft_cap", [0.0, 3.0])
+@pytest.mark.parametrize("entropy", [False, True], ids=["", "entropy"])
+@pytest.mark.parametrize(("V", "logical_size"), [(256, 256), (256, 131)])
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**20), scale=st.sampled_from([0.01, 1.0, 10.0]))
+def test_switches_alone_and_together_are_those_of_the_oracle(variant, soft_cap, entropy, V, logical_size, seed, scale):
+    hidden, output, targets, _ = random_problem(seed, V, logical_size)
+    cotangents = jax.random.normal(jax.random.key(seed + 1), (3, B, T))
+    run = functools.partial(
+        all_values_and_gradients,
+        scale * hidden,
+        output,
+        targets,
+        cotangents,
+        logical_size=logical_size,
+        soft_cap=soft_cap,
+        entropy=entropy,
+    )
+    found, expected = run(variant=variant), run(variant="reference")
+    for x, y in zip(found, expected, strict=True):
+        if y.dtype == jnp.bool_:
+            if not soft_cap:  # where the cap flattens large logits, which of two is larger is a matter of rounding
+                np.testing.assert_array_equal(x, y)
+            continue
+        np.testing.assert_allclose(x, y, rtol=2e-5 * max(1.0, scale), atol=3e-5 * max(1.0, scale))
+
+
+def test_values_and_gradients_are_those_of_float64():
+    hidden, output, targets, _ = random_problem(0, 256, 131)
+    cotangents = jax.random.normal(jax.random.key(1), (3, B, T))
+    found = all_values_and_gradients(
+        hidden, output, targets, cotangents, variant="many chunks", logical_size=131, soft_cap=3.0, entropy=True
+    )
+    torch = pytest.importorskip("torch")
+    h, w = (torch.tensor(np.asarray(x), dtype=torch.float64, requires_grad=True) for x in (hidden, output))
+    logits = 3.0 * torch.tanh((h @ w[:131].T) / 3.0)  # as Gemma2ForCausalLM caps them
+    distribution = torch.distributions.Categorical(logits=logits)
+    values = distribution.log_prob(torch.tensor(np.asarray(targets))), logits.logsumexp(-1), distribution.entropy()
+    sum((c * x).sum() for c, x in zip(torch.tensor(np.asarray(cotangents)), values, strict=True)).backward()
+    expected = [x.detach().numpy() for x in (*values, h.grad, w.grad)]
+    for x, y in zip((*found[:3], *found[4:]), expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_z_loss_has_the_gradient_of_finite_differences(variant):
+    hidden, output, targets, _ = random_problem(3, 64, 50, rows=1, positions=2)
+    direction = jax.random.normal(jax.random.key(9), hidden.shape)
+
+    def loss(step):
+        result = VARIANTS[variant](hidden + step * direction, output, targets, logical_size=50, soft_cap=20.0)
+        return (-result.log_probability + 0.1 * result.logsumexp**2).sum()
+
+    slope = (loss(1e-2) - loss(-1e-2)) / 2e-2
+    np.testing.assert_allclose(jax.grad(loss)(0.0), slope, rtol=1e-3)
 
 
 def test_oracle_is_the_cross_entropy_of_optax():
@@ -123,5 +194,7 @@ def test_wrong_arguments_are_errors():
         linear_log_probability(hidden, output, targets, logical_size=50, implementation="fused")
     with pytest.raises(ValueError, match="logical_size 65 of an output matrix with 64 rows"):
         linear_log_probability(hidden, output, targets, logical_size=65)
+    with pytest.raises(ValueError, match="soft_cap -1.0"):
+        linear_log_probability(hidden, output, targets, logical_size=50, soft_cap=-1.0)
     with pytest.raises(ValueError, match="targets"):
         linear_log_probability(hidden, output, targets[:, 1:], logical_size=50)

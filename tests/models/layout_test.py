@@ -34,19 +34,21 @@ CONFIG = ModelConfig(
     num_key_value_heads=2,
     head_size=8,
 )
-MESHES = [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}]
+MESHES = ({"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2})
 
 
 def by_path(tree) -> dict:
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def test_paths_are_stable_names_and_all_have_logical_axes():
-    shapes = by_path(abstract_decoder(CONFIG)[1])
-    assert shapes.keys() == LOGICAL_AXES.keys()
-    assert all(len(LOGICAL_AXES[path]) == len(leaf.shape) for path, leaf in shapes.items())
+def test_paths_are_stable_names_and_all_have_logical_axes(variants):
+    shapes = [by_path(abstract_decoder(config)[1]) for config in [CONFIG, *variants.values()]]
+    assert set().union(*shapes) == LOGICAL_AXES.keys()
+    for path, leaf in (item for found in shapes for item in found.items()):
+        assert len(logical_axes(path, len(leaf.shape))) == len(leaf.shape), path
+        assert logical_axes("mu." + path, len(leaf.shape)) == logical_axes(path, len(leaf.shape))
     tied = by_path(abstract_decoder(dataclasses.replace(CONFIG, tie_embeddings=True))[1])
-    assert tied.keys() == LOGICAL_AXES.keys() - {"head.kernel"}
+    assert shapes[0].keys() - tied.keys() == {"head.kernel"}
 
 
 def test_an_unknown_path_is_an_error():
@@ -54,7 +56,7 @@ def test_an_unknown_path_is_an_error():
         logical_axes("layers.attention.bias")
 
 
-def test_shardings_follow_the_rules_and_replicate_what_does_not_divide():
+def test_shardings_follow_the_rules_and_replicate_what_does_not_divide(variants):
     mesh = build_mesh(MeshConfig(fsdp=2, tensor=4))
     found = {path: leaf.spec for path, leaf in by_path(parameter_shardings(abstract_decoder(CONFIG)[1], mesh)).items()}
     assert found["embedding.kernel"] == PartitionSpec("tensor", "fsdp")
@@ -62,6 +64,16 @@ def test_shardings_follow_the_rules_and_replicate_what_does_not_divide():
     assert found["layers.attention.key.kernel"] == PartitionSpec(None, "fsdp", None, None)  # 2 heads over 4 devices
     assert found["layers.mlp.down.kernel"] == PartitionSpec(None, "tensor", "fsdp")
     assert found["final_norm.scale"] == PartitionSpec(None)
+
+    def specs(name: str) -> dict:
+        abstract = abstract_decoder(variants[name])[1]
+        return {path: leaf.spec for path, leaf in by_path(parameter_shardings(abstract, mesh)).items()}
+
+    one_key_head, across = specs("gemma 3, one key head"), specs("olmo 2, yarn")
+    assert one_key_head["layers.attention.value.kernel"] == PartitionSpec(None, "fsdp", None, None)
+    assert one_key_head["layers.attention.query_norm.scale"] == PartitionSpec(None, None)
+    assert across["layers.attention.query_norm.scale"] == PartitionSpec(None, "tensor", None)
+    assert across["layers.attention.key_norm.scale"] == PartitionSpec(None, None, None)
 
 
 def test_an_optimizer_state_is_laid_out_like_its_parameters():
@@ -93,9 +105,19 @@ def test_initial_values_do_not_depend_on_the_padding_but_on_the_seed():
     assert abs(np.std(layers) - CONFIG.initializer_range) < 1e-3 and np.any(layers[0] != layers[1])
 
 
-def test_loss_and_gradients_do_not_depend_on_the_mesh():
+@pytest.mark.parametrize(
+    ("name", "change", "axes"),
+    [
+        ("llama", {}, {"data": 2, "fsdp": 2, "tensor": 2}),
+        ("gemma 2", {"num_key_value_heads": 1}, {"fsdp": 4, "tensor": 2}),  # each device has all of the one key head
+        ("bloom", {"query_key_norm": "projection"}, {"fsdp": 4, "tensor": 2}),  # a norm over heads that lie apart
+    ],
+)
+def test_loss_and_gradients_do_not_depend_on_the_mesh(variants, name, change, axes):
     rng = np.random.default_rng(0)
-    ids = rng.integers(0, 200, (8, 17)).astype(np.int32)
+    config = dataclasses.replace(variants[name], **change)
+    graph, drawn = nnx.split(initialize(config, seed=0))
+    ids = rng.integers(0, config.vocabulary_size, (8, 17)).astype(np.int32)
     segments = np.repeat(np.array([[1, 2, 0]], np.int32), [9, 5, 2], axis=1).repeat(8, axis=0)
     batch = Batch(
         tokens=ids[:, :-1],
@@ -107,18 +129,20 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh():
     )
 
     def loss_and_gradients(mesh):
-        graph, parameters = nnx.split(initialize(CONFIG, seed=0, mesh=mesh))
         objective = build_objective(ObjectiveConfig(), 2, compute_dtype=jnp.float32, remat="full", mesh=mesh)
         placed = batch if mesh is None else jax.device_put(batch, ShardingRules().sharding(mesh, "batch", "sequence"))
         run = jax.value_and_grad(lambda parameters: objective(nnx.merge(graph, parameters), placed).loss)
-        shardings = None if mesh is None else (None, parameter_shardings(parameters, mesh))
-        return jax.jit(run, out_shardings=shardings)(parameters)
+        if mesh is None:
+            return jax.jit(run)(drawn)
+        shardings = parameter_shardings(drawn, mesh)
+        return jax.jit(run, out_shardings=(None, shardings))(jax.device_put(drawn, shardings))
 
     expected_loss, expected = loss_and_gradients(None)
-    for axes in MESHES:
-        loss, gradients = loss_and_gradients(build_mesh(MeshConfig(**axes)))
-        np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
-        found = by_path(gradients)
-        for path, gradient in by_path(expected).items():
-            error = np.abs(found[path] - gradient).max() / np.abs(gradient).max()
-            assert error < 1e-5, f"{axes} {path}: {error}"
+    largest = max(np.abs(gradient).max() for gradient in by_path(expected).values())
+    loss, gradients = loss_and_gradients(build_mesh(MeshConfig(**axes)))
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    found = by_path(gradients)
+    for path, gradient in by_path(expected).items():
+        # Softmax does not see a key's bias unless keys are turned: such a gradient is nothing but rounding.
+        error = np.abs(found[path] - gradient).max() / (np.abs(gradient).max() + 0.1 * largest)
+        assert error < 1e-5, f"{path}: {error}"

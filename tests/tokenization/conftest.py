@@ -7,6 +7,7 @@ import pytest
 from seallm_jax.core.sample import sample_path
 from seallm_jax.tokenization.extend import extend_tokenizer
 from seallm_jax.tokenization.learn import learn_tokenizer
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
 EXTENSION_SIZE = 600
@@ -37,7 +38,7 @@ def prefixed_base(base):
     proto.normalizer_spec.add_dummy_prefix = True
     del proto.pieces[3:6]
     proto.trainer_spec.pad_id = -1
-    return Tokenizer(proto.SerializeToString())
+    return SentencePieceTokenizer(proto.SerializeToString())
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +76,79 @@ def mistral():
     if not path.exists():
         pytest.skip("this mistral-common has no tokenizer.model.v1")
     return Tokenizer.load(path)
+
+
+def packaged(package, *path):
+    """A file inside an installed package, found without importing the package."""
+    import importlib.util
+    import pathlib
+
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{package} is not installed")
+    file = pathlib.Path(spec.origin).parent.joinpath(*path)
+    if not file.exists():
+        pytest.skip(f"this {package} has no {'/'.join(path)}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def qwen_file():
+    return packaged("dashscope", "resources", "qwen.tiktoken")
+
+
+@pytest.fixture(scope="session")
+def tekken_file():
+    return packaged("mistral_common", "data", "tekken_240911.json")
+
+
+@pytest.fixture(scope="session")
+def qwen(qwen_file):
+    """Qwen's tokenizer, from the dashscope package."""
+    return Tokenizer.load(qwen_file)
+
+
+@pytest.fixture(scope="session")
+def tekken(tekken_file):
+    """Mistral's tekken, from the mistral-common package."""
+    return Tokenizer.load(tekken_file)
+
+
+@pytest.fixture(scope="session")
+def byte_folder(sample_texts, tmp_path_factory):
+    """A small English byte-level BPE learned by `tokenizers`, in a folder as Qwen's: NFC, no BOS, own chat tokens."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+    from seallm_jax.tokenization.rank_files import QWEN_PATTERN
+
+    fast = tokenizers.Tokenizer(models.BPE())
+    fast.normalizer = normalizers.NFC()
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(QWEN_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    fast.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False)
+    fast.train_from_iterator(sample_texts["en"], trainer)
+    fast.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    fast.add_tokens(["<tool_call>"])
+    folder = tmp_path_factory.mktemp("byte_level")
+    fast.save(str(folder / "tokenizer.json"))
+    config = {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "errors": "replace"}
+    config |= {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": 4096}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def byte_base(byte_folder):
+    return Tokenizer.load(byte_folder)
+
+
+@pytest.fixture(scope="session", params=["base", "mark_aware"])
+def byte_extension(request, byte_base, new_texts):
+    return extend_tokenizer(byte_base, new_texts, EXTENSION_SIZE, pretokenizer=request.param)

@@ -6,9 +6,8 @@ import pytest
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
-from seallm_jax.tokenization.extend import Extension, _prune, extend_tokenizer
+from seallm_jax.tokenization.extend import extend_tokenizer
 from seallm_jax.tokenization.fertility import identity_rate, measure
-from seallm_jax.tokenization.merges import LearnedPiece
 from tests.tokenization.conftest import EXTENSION_SIZE
 
 
@@ -143,21 +142,6 @@ def test_size_zero_is_the_base(base, new_texts):
     assert found.tokenizer is base and found.new_pieces == ()
 
 
-def test_saving_and_loading(extension, tmp_path):
-    extension.save(tmp_path / "tokenizer")
-    loaded = Extension.load(tmp_path / "tokenizer")
-    assert loaded.tokenizer.digest == extension.tokenizer.digest
-    for field in ("base_size", "base_digest", "new_pieces", "source_ids", "frequencies"):
-        assert getattr(loaded, field) == getattr(extension, field)
-
-
-def test_a_record_of_another_tokenizer_is_refused(base, extension, tmp_path):
-    extension.save(tmp_path)
-    base.save(tmp_path)
-    with pytest.raises(SeallmError, match="belongs to another tokenizer"):
-        Extension.load(tmp_path)
-
-
 def test_wrong_use(base, prefixed_base, new_texts):
     with pytest.raises(SeallmError, match="vocabulary size -1"):
         extend_tokenizer(base, new_texts, -1)
@@ -167,17 +151,6 @@ def test_wrong_use(base, prefixed_base, new_texts):
         extend_tokenizer(base, {}, 10)
     with pytest.raises(SeallmError, match="no room for the chat tokens"):
         extend_tokenizer(prefixed_base, new_texts, 2)
-
-
-def test_rare_leaves_are_pruned_and_give_their_occurrences_back():
-    learned = [
-        LearnedPiece("ab", ("a", "b"), 1),  # too rare by itself, but abc gives two back
-        LearnedPiece("cd", ("c", "d"), 0),  # part of cde, which stays
-        LearnedPiece("cde", ("cd", "e"), 3),
-        LearnedPiece("abc", ("ab", "c"), 2),
-    ]
-    kept = _prune(learned, 3)
-    assert [(piece.text, piece.frequency) for piece in kept] == [("ab", 3), ("cd", 0), ("cde", 3)]
 
 
 def test_mistral_can_be_extended(mistral, sample_texts, new_texts):

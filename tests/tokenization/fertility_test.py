@@ -1,10 +1,12 @@
 """Fertility and its table."""
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.sample import sample_path
-from seallm_jax.tokenization.fertility import fertility_table, identity_rate, measure
+from seallm_jax.tokenization.fertility import fertility_table, identity_rate, measure, renyi_efficiency
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,26 @@ def test_wrong_use(base, extension):
         fertility_table(base, extension.tokenizer, {}, {"en": ["a"], "th": ["a", "b"]})
     with pytest.raises(SeallmError, match="is empty"):
         fertility_table(base, extension.tokenizer, {}, {"en": [""], "th": ["a"]})
+
+
+def test_byte_share_counts_parts_of_characters(base):
+    found = measure(base, ["กa\n"])
+    assert (found.tokens, found.byte_tokens) == (5, 3)  # a newline is a byte of its own, not a part
+    assert found.byte_share == 0.6
+    assert measure(base, []).byte_share == 0
+
+
+def test_renyi_efficiency_is_one_for_even_use_and_shannon_in_the_limit():
+    assert renyi_efficiency(np.full(64, 5), 64) == pytest.approx(1)
+    assert renyi_efficiency(np.full(8, 5), 64) == pytest.approx(0.5)
+    assert renyi_efficiency(np.asarray([9]), 64) == 0
+    assert renyi_efficiency(np.zeros(0), 64) == 0
+    counts = np.random.default_rng(0).integers(1, 1000, 50)
+    shannon = scipy.stats.entropy(counts) / np.log(64)
+    assert renyi_efficiency(counts, 64, order=1 + 1e-7) == pytest.approx(shannon, rel=1e-5)
+    assert renyi_efficiency(counts, 64) < shannon
+
+
+def test_efficiency_of_measured_text(base):
+    found = measure(base, ["a\n" * 50])
+    assert found.renyi_efficiency == pytest.approx(np.log(2) / np.log(base.size))

@@ -12,7 +12,7 @@ from seallm_jax.tokenization.huggingface import huggingface_files
 from seallm_jax.tokenization.learn import learn_tokenizer
 from seallm_jax.tokenization.merges import MergeLearner
 from seallm_jax.tokenization.segments import SymbolTable
-from seallm_jax.tokenization.tokenizer import Tokenizer
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
 ALPHABETS = [
     "ab",
@@ -53,7 +53,7 @@ def test_random_text_with_many_overlaps(seed):
     if seed % 3 == 0:
         proto = base.copy_proto()
         proto.normalizer_spec.add_dummy_prefix = True
-        base = Tokenizer(proto.SerializeToString())
+        base = SentencePieceTokenizer(proto.SerializeToString())
     training = {"aa": texts(20, alphabet), "bb": texts(10, rng.choice(ALPHABETS))}
     found = extend_tokenizer(
         base,

@@ -9,6 +9,7 @@ import sentencepiece
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.model_file import CONTROL, NORMAL, append_pieces
+from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
 
@@ -72,7 +73,13 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(SeallmError, match=r"has no tokenizer\.model"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(SeallmError, match="byte-level BPE tokenizers"):
+    with pytest.raises(SeallmError, match=r"no tokenizer\.model; load a byte-level BPE tokenizer"):
+        SentencePieceTokenizer.load(tmp_path)
+
+
+def test_a_rank_file_is_told_from_a_sentencepiece_model(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
+    with pytest.raises(SeallmError, match=r"is a rank file of tiktoken \(Llama 3\)"):
         Tokenizer.load(tmp_path)
 
 

@@ -1,8 +1,13 @@
 """How text is cut into words for new merges."""
 
+import re
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.segments import SymbolTable
 
 
@@ -15,7 +20,7 @@ def cut(table, text):
     """The words of `text` as strings, with their counts; those of a single old piece are left out."""
     words = table.words([text], threads=1)
     assert words.lengths.sum() == len(words.symbols)
-    blocks = np.split(words.symbols, np.cumsum(words.lengths)[:-1])
+    blocks = np.split(words.symbols, np.cumsum(words.lengths))[:-1]
     found = ["".join(table.piece(int(symbol)) for symbol in block) for block in blocks]
     return dict(zip(found, words.counts.tolist(), strict=True))
 
@@ -62,3 +67,35 @@ def test_no_text_has_no_words(table):
     for texts in ([], [""], ["the"]):
         words = table.words(texts, threads=1)
         assert words.lengths.sum() == len(words.symbols)
+
+
+def whole(tokenizer, text):
+    """The words of a text that is not cut into chunks before it is encoded, for comparison."""
+    table = SymbolTable(tokenizer)
+    table._chunk_pattern, table._separator = re.compile("(?s).+"), -1
+    return cut(table, text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(st.sampled_from("ab \u00a0\n1.ก\u200b\u0301"), max_size=30))
+def test_chunks_change_nothing(base, prefixed_base, text):
+    for tokenizer in (base, prefixed_base):
+        assert cut(SymbolTable(tokenizer), text) == whole(tokenizer, text)
+
+
+def test_many_chunks_and_rounds(base, table, monkeypatch):
+    monkeypatch.setattr("seallm_jax.tokenization.segments._CHUNKS", 4)
+    monkeypatch.setattr("seallm_jax.tokenization.segments._GROUP", 2)
+    text = " ".join(f"กา{'ข' * size} qxz" for size in range(1, 12))
+    assert cut(SymbolTable(base), text) == whole(base, text)
+
+
+def test_pieces_as_words(table):
+    words = table.words_of_pieces({"\u2581kabupaten": 3, "กข": 2})
+    assert sorted(words.counts.tolist()) == [2, 3]
+    assert words.size == 3 * len(" kabupaten") + 2 * len("กข".encode())
+
+
+def test_a_lone_surrogate_is_named(table):
+    with pytest.raises(SeallmError, match=r"document 1 has the lone surrogate U\+D800 at character 2"):
+        table.words(["ab", "ab\ud800"])

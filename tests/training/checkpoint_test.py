@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
-from seallm_jax.core.schema import MeshConfig, ModelConfig, OptimizerConfig
+from seallm_jax.core.schema import MeshConfig, ModelConfig, OptimizerConfig, RopeConfig
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.training.checkpoint import (
     Checkpoints,
@@ -111,6 +112,7 @@ def test_the_padded_vocabulary_may_change(tmp_path, rows):
     [
         ({"curriculum_digest": "other"}, r"order of the training rows: curriculum_digest is order, this run has other"),
         ({"seed": 2}, r"seed is 1, this run has 2"),
+        ({"trainable": ("a.*",)}, r"trainable parameters: trainable is \['\*'\], this run has \['a.\*'\]"),
         ({"batch_rows": 8}, r"batch_rows is 4, this run has 8"),
         ({"tokenizer_digest": "xyz"}, r"another tokenizer \(digest abc, this run has xyz\)"),
         ({"model": dataclasses.replace(MODEL, vocabulary_size=11)}, r"vocabulary_size is 10, this run has 11"),
@@ -124,6 +126,23 @@ def test_another_run_is_refused(tmp_path, change, message):
         checkpoints.restore(abstract)
     checkpoints.close()
     assert str(tmp_path / "3") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_before_model_families_is_read(tmp_path):
+    _, abstract = save(tmp_path)
+    path = tmp_path / "3" / "metadata" / "metadata"
+    metadata = json.loads(path.read_text())
+    model, identity = metadata["identity"]["model"], metadata["identity"]
+    old = {"vocabulary_size", "padded_vocabulary_size", "hidden_size", "num_layers", "norm_epsilon", "tie_embeddings"}
+    identity["model"] = {key: model[key] for key in old} | {"rope_theta": 10000.0}
+    del identity["trainable"]
+    path.write_text(json.dumps(metadata))
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    assert checkpoints.restore(abstract).rows == 12
+    checkpoints.close()
+    rope = RopeConfig(theta=5e5)
+    with pytest.raises(SeallmError, match=r"rope is \{'type': 'default', 'theta': 10000.0, .*this run has .*500000.0"):
+        restore_parameters(tmp_path, abstract.params, dataclasses.replace(MODEL, rope=rope))
 
 
 def test_parameters_of_another_tokenizer_or_model_are_refused(tmp_path):

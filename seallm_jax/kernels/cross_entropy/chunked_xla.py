@@ -1,107 +1,73 @@
 """Linear cross-entropy over chunks of the vocabulary, in plain XLA, for any backend.
 
-One `lax.scan` walks the vocabulary with an online log-sum-exp; the backward pass recomputes each chunk of logits. The
-chunks are strided (chunk c holds rows c, C + c, 2C + c, ...), for two reasons. A matrix sharded by vocabulary stays
-sharded within every chunk, and so do the rows and positions of the hidden states, which are never cut. And each row of
-the matrix's gradient is complete after one chunk, so that its sum over devices is taken once and not per chunk.
-
-Shape letters: B rows, T positions, M hidden size, V padded vocabulary, C chunks, v = V / C.
+Shape letters: B rows, T positions, N = B * T, M hidden size, V padded vocabulary, v rows of a chunk.
 """
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
+from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.kernels.cross_entropy.pieces import MASKED, Chunk, Cotangents, Pieces, Statistics, log_probability
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.precision import matmul_precision
 
-CHUNK = 2048  # columns of logits in memory at a time, about
+CHUNK = 2048  # columns of logits in memory at a time
 
 
 def chunked_xla_log_probability(
-    hidden_BxTxM: jax.Array, output_VxM: jax.Array, targets_BxT: jax.Array, *, logical_size: int, chunk: int = CHUNK
+    hidden_BxTxM: jax.Array,
+    output_VxM: jax.Array,
+    targets_BxT: jax.Array,
+    *,
+    logical_size: int,
+    soft_cap: float = 0.0,
+    entropy: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+    rules: ShardingRules = ShardingRules(),
+    chunk: int = CHUNK,
 ) -> TokenLogProbability:
     """See `seallm_jax.kernels.cross_entropy.api.linear_log_probability`; `chunk` bounds the columns of one chunk."""
-    return TokenLogProbability(*_log_probability(logical_size, chunk, hidden_BxTxM, output_VxM, targets_BxT))
+    pieces = Pieces(logical_size, soft_cap, entropy, _statistics, _d_logits, chunk, chunk, mesh, rules)
+    return log_probability(pieces, hidden_BxTxM, output_VxM, targets_BxT)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _log_probability(logical_size, chunk, hidden_BxTxM, output_VxM, targets_BxT):
-    return _forward(logical_size, chunk, hidden_BxTxM, output_VxM, targets_BxT)[0]
+def _statistics(pieces: Pieces, hidden_NxM: jax.Array, chunk: Chunk, targets_N: jax.Array) -> Statistics:
+    logits_Nxv, _ = _logits(pieces, hidden_NxM, chunk)
+    maximum_N = logits_Nxv.max(axis=-1)
+    weights_Nxv = jnp.exp(logits_Nxv - maximum_N[:, None])
+    hit_Nxv = jnp.arange(chunk.size) == targets_N[:, None]
+    moment_N = (weights_Nxv * logits_Nxv).sum(axis=-1) if pieces.entropy else None
+    at_target_N = jnp.where(hit_Nxv, logits_Nxv, 0.0).sum(axis=-1)
+    return Statistics(maximum_N, weights_Nxv.sum(axis=-1), at_target_N, moment_N)
 
 
-def _forward(logical_size, chunk, hidden_BxTxM, output_VxM, targets_BxT):
-    chunks_CxvxM, ids_Cxv = _chunks(output_VxM, chunk)
-
-    def visit(carry, xs):
-        maximum_BxT, total_BxT, at_target_BxT = carry
-        chunk_vxM, ids_v = xs
-        logits_BxTxv = _logits(hidden_BxTxM, chunk_vxM, ids_v, logical_size)
-        old_maximum_BxT, maximum_BxT = maximum_BxT, jnp.maximum(maximum_BxT, logits_BxTxv.max(axis=-1))
-        total_BxT *= jnp.exp(old_maximum_BxT - maximum_BxT)
-        total_BxT += jnp.exp(logits_BxTxv - maximum_BxT[..., None]).sum(axis=-1)
-        at_target_BxT += jnp.where(ids_v == targets_BxT[..., None], logits_BxTxv, 0.0).sum(axis=-1)
-        return (maximum_BxT, total_BxT, at_target_BxT), None
-
-    zeros_BxT = jnp.zeros(targets_BxT.shape, jnp.float32)
-    # Chunk 0 holds id 0, which is never padding: -inf turns into a finite maximum there.
-    carry = jnp.full_like(zeros_BxT, -jnp.inf), zeros_BxT, zeros_BxT
-    (maximum_BxT, total_BxT, at_target_BxT), _ = jax.lax.scan(visit, carry, (chunks_CxvxM, ids_Cxv))
-    logsumexp_BxT = maximum_BxT + jnp.log(total_BxT)
-    outputs = at_target_BxT - logsumexp_BxT, at_target_BxT >= maximum_BxT
-    return outputs, (hidden_BxTxM, output_VxM, targets_BxT, logsumexp_BxT)
+def _d_logits(
+    pieces: Pieces, hidden_NxM: jax.Array, chunk: Chunk, targets_N: jax.Array, cotangents: Cotangents
+) -> jax.Array:
+    logits_Nxv, slope = _logits(pieces, hidden_NxM, chunk)
+    factor_Nxv = cotangents.factor[:, None]
+    if cotangents.entropy is not None:
+        factor_Nxv -= cotangents.entropy[:, None] * logits_Nxv
+    hit_Nxv = jnp.arange(chunk.size) == targets_N[:, None]
+    d_logits_Nxv = factor_Nxv * jnp.exp(logits_Nxv - cotangents.logsumexp[:, None])
+    d_logits_Nxv = slope * (d_logits_Nxv + jnp.where(hit_Nxv, cotangents.target[:, None], 0.0))
+    return d_logits_Nxv.astype(hidden_NxM.dtype)
 
 
-def _backward(logical_size, chunk, residuals, cotangents):
-    hidden_BxTxM, output_VxM, targets_BxT, logsumexp_BxT = residuals
-    d_BxT = cotangents[0]  # the cotangent of `correct` means nothing
-    dtype = hidden_BxTxM.dtype
-    dot = functools.partial(jax.lax.dot_general, precision=matmul_precision(dtype), preferred_element_type=jnp.float32)
-    leading = tuple(range(targets_BxT.ndim))
-    chunks_CxvxM, ids_Cxv = _chunks(output_VxM, chunk)
-
-    def visit(d_hidden_BxTxM, xs):
-        chunk_vxM, ids_v = xs
-        logits_BxTxv = _logits(hidden_BxTxM, chunk_vxM, ids_v, logical_size)
-        softmax_BxTxv = jnp.exp(logits_BxTxv - logsumexp_BxT[..., None])
-        hit_BxTxv = ids_v == targets_BxT[..., None]
-        d_logits_BxTxv = (d_BxT[..., None] * (hit_BxTxv - softmax_BxTxv)).astype(dtype)
-        d_hidden_BxTxM += dot(d_logits_BxTxv, chunk_vxM.astype(dtype), (((len(leading),), (0,)), ((), ())))
-        d_chunk_vxM = dot(d_logits_BxTxv, hidden_BxTxM, ((leading, leading), ((), ())))
-        return d_hidden_BxTxM, d_chunk_vxM.astype(output_VxM.dtype)
-
-    d_hidden_BxTxM, d_chunks_CxvxM = jax.lax.scan(
-        visit, jnp.zeros(hidden_BxTxM.shape, jnp.float32), (chunks_CxvxM, ids_Cxv)
-    )
-    d_output_VxM = d_chunks_CxvxM.swapaxes(0, 1).reshape(output_VxM.shape)
-    return d_hidden_BxTxM.astype(dtype), d_output_VxM, None
-
-
-_log_probability.defvjp(_forward, _backward)
-
-
-def _chunks(output_VxM: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array]:
-    """Strided chunks of the matrix and the ids of their rows.
-
-    Their number is a power of two up to 128, so that a vocabulary padded to 128 x tensor still splits over `tensor`.
-    """
-    V, M = output_VxM.shape
-    C = 1
-    while C < 128 and V % (2 * C) == 0 and chunk < V // C:
-        C *= 2
-    return output_VxM.reshape(V // C, C, M).swapaxes(0, 1), jnp.arange(V).reshape(V // C, C).T
-
-
-def _logits(hidden_BxTxM: jax.Array, chunk_vxM: jax.Array, ids_v: jax.Array, logical_size: int) -> jax.Array:
-    """float32 [B, T, v], -inf in padded columns."""
-    logits_BxTxv = jnp.einsum(
-        "...m,vm->...v",
-        hidden_BxTxM,
-        chunk_vxM.astype(hidden_BxTxM.dtype),
-        precision=matmul_precision(hidden_BxTxM.dtype),
+def _logits(pieces: Pieces, hidden_NxM: jax.Array, chunk: Chunk) -> tuple[jax.Array, jax.Array | float]:
+    """float32 [N, v], and their derivative by the product of hidden state and row."""
+    chunk_vxM = jax.lax.dynamic_slice_in_dim(chunk.matrix, chunk.start, chunk.size)
+    logits_Nxv = jax.lax.dot_general(
+        hidden_NxM,
+        chunk_vxM.astype(hidden_NxM.dtype),
+        (((1,), (1,)), ((), ())),
+        precision=matmul_precision(hidden_NxM.dtype),
         preferred_element_type=jnp.float32,
     )
-    return jnp.where(ids_v < logical_size, logits_BxTxv, -jnp.inf)
+    slope: jax.Array | float = 1.0
+    if pieces.soft_cap:
+        bounded_Nxv = jnp.tanh(logits_Nxv / pieces.soft_cap)
+        logits_Nxv, slope = pieces.soft_cap * bounded_Nxv, 1 - bounded_Nxv**2
+    return jnp.where(jnp.arange(chunk.size) < chunk.limit, logits_Nxv, MASKED), slope

@@ -1,0 +1,164 @@
+"""One measurement of `seallm bench convert`: `python -m seallm_jax.cli.bench_convert_child TASK`, JSON in and out.
+
+Memory is counted in anonymous pages (RssAnon): pages of files that are in the page cache are not the process's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import pathlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seallm_jax.core.mesh import build_mesh
+from seallm_jax.core.paths import write_json
+from seallm_jax.core.schema import MeshConfig, ModelConfig
+from seallm_jax.core.vocabulary import Vocabulary
+from seallm_jax.interop.checkpoint_tensor import checkpoint_tensors
+from seallm_jax.interop.huggingface import export_model, import_model
+from seallm_jax.interop.tensor_files import DTYPES, TensorFiles
+from seallm_jax.interop.tensor_writer import TensorSpec, write_tensors
+from seallm_jax.models.families.registry import family_named
+
+SHARD_BYTES = 2_000_000_000
+SECONDS_BETWEEN_SAMPLES = 0.002
+
+
+def main() -> None:
+    """Does the task that the command line names and prints what it found."""
+    request = json.load(sys.stdin)
+    source, output = pathlib.Path(request["source"]), pathlib.Path(request["output"])
+    tasks: dict[str, Callable[[], dict[str, Any]]] = {
+        "make": lambda: make_checkpoint(ModelConfig(**request["shape"]), source),
+        "read": lambda: measure_read(source),
+        "import": lambda: measure_import(source),
+        "write": lambda: measure_write(source, output),
+        "export": lambda: measure_export(source, output),
+    }
+    print(json.dumps(tasks[sys.argv[1]]()))
+
+
+def make_checkpoint(config: ModelConfig, directory: pathlib.Path) -> dict[str, Any]:
+    """Writes a folder with random weights and a tokenizer of one token."""
+    directory.mkdir(parents=True)
+    dtype = DTYPES["bfloat16"]
+    padded = Vocabulary.padded(config.vocabulary_size).padded_size
+    tensors = checkpoint_tensors(ModelConfig(**vars(config) | {"padded_vocabulary_size": padded}))
+    specs = [TensorSpec(tensor.name, tensor.shape) for tensor in tensors]
+    pool = np.random.default_rng(0).standard_normal(1 << 22, np.float32).astype(dtype)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for spec in specs:
+            left = math.prod(spec.shape)
+            while left:
+                yield pool[: min(left, pool.size)]
+                left -= min(left, pool.size)
+
+    write_tensors(directory, specs, blocks(), dtype=dtype, shard_bytes=SHARD_BYTES)
+    write_json(directory / "config.json", family_named(config.family).config_to_huggingface(config))
+    write_json(directory / "tokenizer.json", {"model": {"vocab": {"</s>": 0}}, "added_tokens": []})
+    write_json(directory / "tokenizer_config.json", {"eos_token": "</s>"})
+    return {"bytes": sum(spec.nbytes(dtype) for spec in specs)}
+
+
+def measure_read(source: pathlib.Path) -> dict[str, Any]:
+    """All tensors of all files as NumPy arrays, with safetensors alone."""
+    from safetensors import safe_open
+
+    tensors = []
+    with _Clock() as clock:
+        for file in sorted(source.glob("*.safetensors")):
+            with safe_open(file, framework="numpy") as stream:
+                tensors += [stream.get_tensor(name) for name in stream.keys()]  # noqa: SIM118 - not a dictionary
+    return clock.times
+
+
+def measure_import(source: pathlib.Path) -> dict[str, Any]:
+    """`import_model` onto all devices, in bfloat16."""
+    mesh = build_mesh(MeshConfig())
+    with _Memory() as memory, _Clock() as clock:
+        model = import_model(source, mesh=mesh, param_dtype=jnp.bfloat16)
+        jax.block_until_ready(model.parameters)
+    return clock.times | {"extra_bytes": memory.peak - _array_bytes(model.parameters)}
+
+
+def measure_write(source: pathlib.Path, output: pathlib.Path) -> dict[str, Any]:
+    """The same files from arrays in memory, with safetensors alone."""
+    from safetensors.numpy import save_file
+
+    files = TensorFiles(source)
+    shards: dict[str, dict[str, np.ndarray]] = {}
+    for name, info in files.tensors.items():
+        shards.setdefault(info.file.name, {})[name] = files.tensor(name)
+    output.mkdir()
+    with _Clock() as clock:
+        for name, tensors in shards.items():
+            save_file(tensors, output / name, metadata={"format": "pt"})
+    return clock.times
+
+
+def measure_export(source: pathlib.Path, output: pathlib.Path) -> dict[str, Any]:
+    """`export_model` from all devices, in bfloat16."""
+    model = import_model(source, mesh=build_mesh(MeshConfig()), param_dtype=jnp.bfloat16)
+    with _Memory() as memory, _Clock() as clock:
+        export_model(model.parameters, model.config, source, output, dtype="bfloat16", shard_bytes=SHARD_BYTES)
+    return clock.times | {"extra_bytes": memory.peak}
+
+
+def _array_bytes(tree: Any) -> int:
+    """What the arrays of all devices take, copies included."""
+    return sum(shard.data.nbytes for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards)
+
+
+class _Clock(contextlib.AbstractContextManager):
+    """`times`: seconds on the wall, and of processor time on all threads, which other processes do not change."""
+
+    def __enter__(self) -> _Clock:
+        self._start = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, processor = self._start
+        self.times = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+
+
+class _Memory(contextlib.AbstractContextManager):
+    """Samples anonymous memory; `peak` is how much it grew at most, in bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> _Memory:
+        self._before = _anonymous_bytes()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_SAMPLES):
+            self.peak = max(self.peak, _anonymous_bytes() - self._before)
+
+
+def _anonymous_bytes() -> int:
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no RssAnon: this benchmark needs Linux")
+
+
+if __name__ == "__main__":
+    main()

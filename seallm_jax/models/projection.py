@@ -1,0 +1,46 @@
+"""A linear map over named dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from seallm_jax.core.schema import ModelConfig
+from seallm_jax.kernels.precision import matmul_precision
+
+
+class Projection(nnx.Module):
+    """An einsum of the input and `kernel`, plus `bias` (or None) over the dimensions that the kernel brings in."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        equation: str,
+        shape: tuple[int, ...],
+        *,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+        param_dtype: Any,
+    ):
+        """
+        Args:
+          config: for the width of the normal distribution that the kernel is drawn from; biases begin at zero.
+          equation: einsum of input and kernel, such as `btm,mhd->bthd`.
+          shape: of the kernel.
+          bias: whether there is one.
+          rngs: source of the kernel.
+          param_dtype: dtype of kernel and bias.
+        """
+        self.equation = equation
+        self.kernel = nnx.Param(config.initializer_range * jax.random.normal(rngs.params(), shape, param_dtype))
+        operands, result = equation.split("->")
+        added = [size for letter, size in zip(operands.split(",")[1], shape, strict=True) if letter in result]
+        self.bias = nnx.Param(jnp.zeros(added, param_dtype)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The result in the dtype of `x`, to which the parameters are cast."""
+        y = jnp.einsum(self.equation, x, self.kernel[...].astype(x.dtype), precision=matmul_precision(x.dtype))
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)

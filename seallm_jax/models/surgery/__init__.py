@@ -1,0 +1,1 @@
+"""Models made of other models, without training: merged, or with more blocks."""
