@@ -40,9 +40,20 @@ def wait_for_step(process, workdir, step: int) -> None:
     raise AssertionError(f"step {step} was not reached: {process.communicate()}")
 
 
+@pytest.fixture(scope="module")
+def expected(finished_run, tmp_path_factory):
+    """Metrics of a run that nothing interrupts, in a process like those of the tests."""
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "work"
+    shutil.copytree(finished_run, workdir)
+    shutil.rmtree(workdir / "pretrain")
+    process = start(workdir)
+    _, log = process.communicate(timeout=240)
+    assert process.returncode == 0, log
+    return metrics(workdir)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_interrupted_training_ends_with_the_same_losses(finished_run, tmp_path, how):
-    expected = metrics(finished_run)
+def test_interrupted_training_ends_with_the_same_losses(finished_run, expected, tmp_path, how):
     workdir = tmp_path / "work"
     shutil.copytree(finished_run, workdir)
     shutil.rmtree(workdir / "pretrain")

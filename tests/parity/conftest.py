@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for random_models, in 
 from random_models import torch_model  # noqa: E402
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def small_programs():
     """Programs as small as these cost more to optimise, or to spread over threads, than to run."""
     torch = pytest.importorskip("torch")
