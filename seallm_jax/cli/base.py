@@ -6,12 +6,15 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from seallm_jax.cli.base_tokenizer import load_base_tokenizer
 from seallm_jax.cli.context import Context, Stage
-from seallm_jax.cli.training import train_model
+from seallm_jax.cli.pack import rows_section
+from seallm_jax.cli.training import train_model, train_section
 from seallm_jax.core.config import to_dict
+from seallm_jax.core.corpus_files import corpus_texts
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
-from seallm_jax.core.paths import file_digest, read_jsonl
+from seallm_jax.core.paths import file_digest
 
 CARRIED = "huggingface"  # what the base says beside its tensors, for the export
 
@@ -35,20 +38,15 @@ def _import(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     from seallm_jax.interop.adapters import load_adapter
     from seallm_jax.interop.huggingface import ModelFiles, import_model, model_folder
     from seallm_jax.models.adapters.parameters import merge_adapter
-    from seallm_jax.tokenization.tokenizer import Tokenizer
     from seallm_jax.training.checkpoint import save_parameters
     from seallm_jax.training.state import shardings_of
 
     path = model_folder(context.config.base.path)
-    tokenizer = Tokenizer.load(path)
+    files = ModelFiles(path)
+    tokenizer = load_base_tokenizer(path, files.shape())
     for note in tokenizer.notes:
         context.progress.say(note)
     imported = import_model(path, mesh=build_mesh(context.config.mesh), progress=context.progress)
-    if tokenizer.size > imported.config.vocabulary_size:
-        raise SeallmError(
-            f"the tokenizer in {path} has {tokenizer.size} tokens but the model only "
-            f"{imported.config.vocabulary_size} rows: they do not belong together"
-        )
     parameters = imported.parameters
     if context.config.base.adapter:
         adapter = load_adapter(pathlib.Path(context.config.base.adapter).expanduser(), imported.config)
@@ -56,13 +54,14 @@ def _import(context: Context, directory: pathlib.Path) -> dict[str, Any]:
         parameters = merge_adapter(adapted, imported.config, adapter.adapter, shardings=shardings_of(parameters))
     shape = dataclasses.replace(imported.config, vocabulary_size=tokenizer.size)
     tokenizer.save(directory / "tokenizer")
-    ModelFiles(path).copy_to(directory / CARRIED)
+    files.copy_to(directory / CARRIED)
     save_parameters(directory / "checkpoints", parameters, shape, tokenizer_digest=tokenizer.digest)
     return {"path": str(path), "model": dataclasses.asdict(shape), "tokenizer_digest": tokenizer.digest}
 
 
 def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
-    from seallm_jax.data.prepare import pack_text
+    from seallm_jax.data.text_packing import pack_text
+    from seallm_jax.data.text_source import text_sources
     from seallm_jax.tokenization.learn import learn_tokenizer
     from seallm_jax.tokenization.tokenizer import Tokenizer
 
@@ -79,16 +78,12 @@ def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
         tokenizer = Tokenizer.load(directory / "tokenizer")
     else:
         known = [code for code in config.tokenizer_languages if code in context.languages.codes] or languages
-        texts = [record["text"] for code in known for record in read_jsonl(corpus / f"{code}.jsonl")]
+        texts = [text for code in known for text in corpus_texts(corpus, code)]
         tokenizer = learn_tokenizer(texts, config.vocabulary_size, seed=context.config.seed, progress=context.progress)
         tokenizer.save(directory / "tokenizer")
-    pack_text(
-        {code: corpus / f"{code}.jsonl" for code in languages},
-        tokenizer,
-        directory / "tokens",
-        sequence_length=context.config.packing.sequence_length,
-        progress=context.progress,
-    )
+    packing = dataclasses.replace(context.config.packing, bpe_dropout=0.0, quality_bands={}, mixed={})
+    sources = [source for source in text_sources(corpus.parent, languages, packing) if source.kind == "text"]
+    pack_text(sources, tokenizer, directory / "tokens", packing, seed=context.config.seed, progress=context.progress)
     return train_model(
         context,
         "base",
@@ -116,8 +111,8 @@ STAGE = Stage(
     name="base",
     inputs=_inputs,
     section=lambda config: (
-        {"packing": to_dict(config.packing)}
-        | {key: value for key, value in to_dict(config.base).items() if key != "path"}
+        {key: value for key, value in to_dict(config.base).items() if key != "path"}
+        | {"packing": rows_section(config), "train": train_section(config.base.train)}
     ),
     compute=_compute,
 )

@@ -5,13 +5,34 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from seallm_jax.cli import bench_attention, bench_convert, bench_vocab, bench_vocab_init
+from seallm_jax.cli import (
+    bench_attention,
+    bench_convert,
+    bench_corpus,
+    bench_cross_entropy,
+    bench_curriculum,
+    bench_data,
+    bench_decontamination,
+    bench_duplicates,
+    bench_language,
+    bench_step,
+    bench_vocab,
+    bench_vocab_init,
+)
 from seallm_jax.cli.arguments import add_command
 from seallm_jax.core.errors import UsageError
 
 BENCHMARKS = (
     bench_attention,
     bench_convert,
+    bench_cross_entropy,
+    bench_corpus,
+    bench_curriculum,
+    bench_data,
+    bench_decontamination,
+    bench_duplicates,
+    bench_language,
+    bench_step,
     bench_vocab,
     bench_vocab_init,
 )  # each adds its sub-command with `add_parser`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -157,16 +158,19 @@ def _predict(
     options: argparse.Namespace, shape: Shape, segment_ids_RxT: np.ndarray, used: np.ndarray, document_length: int
 ) -> list[dict[str, Any]]:
     import jax
+    import numpy as np
 
+    from seallm_jax.cli.bench_device import chosen
+    from seallm_jax.kernels.attention.block_sizes import padded_length
     from seallm_jax.planning.bundles import CORES, KernelCycles
     from seallm_jax.planning.kernel_costs import packed_cycles, read_costs, splash_cycles, tokamax_cycles
 
+    # as attention fills rows up
+    more = padded_length(shape.positions) - shape.positions
+    shape = dataclasses.replace(shape, positions=shape.positions + more)
+    segment_ids_RxT = np.pad(segment_ids_RxT, ((0, 0), (0, more)))
     jax.config.update("jax_platforms", "cpu")  # this process counts steps only; the TPU compiler is in another
-    variants = {
-        name: dict(variant)
-        for name, variant in VARIANTS.items()
-        if not options.only or any(name.startswith(prefix) for prefix in options.only)
-    }
+    variants = {name: dict(variant) for name, variant in chosen(VARIANTS, options.only).items()}
     given = ("forward", "forward_tile", "backward", "backward_tile")
     sizes = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
     if bad := [size for size in sizes.values() if size < 128 or shape.positions % size]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
 from seallm_jax.cli.arguments import add_command
+from seallm_jax.cli.child import run_child
 from seallm_jax.cli.tables import print_table
-from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
 
 # hidden_size, intermediate_size, num_layers, num_heads, num_key_value_heads, head_size, vocabulary_size, tie_embeddings
@@ -120,23 +117,8 @@ def _median(runs: list[dict[str, Any]], key: str) -> float:
 
 
 def _child(task: str, request: dict[str, Any], devices: int) -> dict[str, Any]:
-    """Each measurement has a process of its own: nothing of an earlier one is left in memory."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "seallm_jax.cli.bench_convert_child", task],
-        input=json.dumps(request),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise SeallmError(f"the process that measures {task!r} failed: {lines[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return run_child("seallm_jax.cli.bench_convert_child", task, request, environment)
 
 
 def _settle(source: pathlib.Path, *, cold: bool) -> None:

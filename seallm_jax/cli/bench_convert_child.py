@@ -1,6 +1,6 @@
 """One measurement of `seallm bench convert`: `python -m seallm_jax.cli.bench_convert_child TASK`, JSON in and out.
 
-Memory is counted in anonymous pages (RssAnon): pages of files that are in the page cache are not the process's own.
+Memory is counted in anonymous pages: pages of files that are in the page cache are not the process's own.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import pathlib
+import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +28,7 @@ from seallm_jax.core.vocabulary import Vocabulary
 from seallm_jax.interop.checkpoint_tensor import checkpoint_tensors
 from seallm_jax.interop.huggingface import export_model, import_model
 from seallm_jax.interop.tensor_files import DTYPES, TensorFiles
-from seallm_jax.interop.tensor_writer import TensorSpec, write_tensors
+from seallm_jax.interop.tensor_writer import TensorSpec, TensorWriter
 from seallm_jax.models.families.registry import family_named
 
 SHARD_BYTES = 2_000_000_000
@@ -56,14 +58,12 @@ def make_checkpoint(config: ModelConfig, directory: pathlib.Path) -> dict[str, A
     specs = [TensorSpec(tensor.name, tensor.shape) for tensor in tensors]
     pool = np.random.default_rng(0).standard_normal(1 << 22, np.float32).astype(dtype)
 
-    def blocks() -> Iterator[np.ndarray]:
-        for spec in specs:
-            left = math.prod(spec.shape)
-            while left:
-                yield pool[: min(left, pool.size)]
-                left -= min(left, pool.size)
-
-    write_tensors(directory, specs, blocks(), dtype=dtype, shard_bytes=SHARD_BYTES)
+    writer = TensorWriter(directory, specs, dtype=dtype, shard_bytes=SHARD_BYTES)
+    for spec in specs:
+        count = math.prod(spec.shape)
+        for first in range(0, count, pool.size):
+            writer.write(spec.name, pool[: count - first], first)
+    writer.finish()
     write_json(directory / "config.json", family_named(config.family).config_to_huggingface(config))
     write_json(directory / "tokenizer.json", {"model": {"vocab": {"</s>": 0}}, "added_tokens": []})
     write_json(directory / "tokenizer_config.json", {"eos_token": "</s>"})
@@ -100,6 +100,7 @@ def measure_write(source: pathlib.Path, output: pathlib.Path) -> dict[str, Any]:
     for name, info in files.tensors.items():
         shards.setdefault(info.file.name, {})[name] = files.tensor(name)
     output.mkdir()
+    _drop_cached(source)
     with _Clock() as clock:
         for name, tensors in shards.items():
             save_file(tensors, output / name, metadata={"format": "pt"})
@@ -109,9 +110,17 @@ def measure_write(source: pathlib.Path, output: pathlib.Path) -> dict[str, Any]:
 def measure_export(source: pathlib.Path, output: pathlib.Path) -> dict[str, Any]:
     """`export_model` from all devices, in bfloat16."""
     model = import_model(source, mesh=build_mesh(MeshConfig()), param_dtype=jnp.bfloat16)
+    _drop_cached(source)
     with _Memory() as memory, _Clock() as clock:
         export_model(model.parameters, model.config, source, output, dtype="bfloat16", shard_bytes=SHARD_BYTES)
     return clock.times | {"extra_bytes": memory.peak}
+
+
+def _drop_cached(source: pathlib.Path) -> None:
+    """Takes files out of the page cache, where they would only compete with what is written for memory."""
+    for file in sorted(source.glob("*.safetensors")):
+        with open(file, "rb", buffering=0) as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _array_bytes(tree: Any) -> int:
@@ -154,10 +163,10 @@ class _Memory(contextlib.AbstractContextManager):
 
 
 def _anonymous_bytes() -> int:
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no RssAnon: this benchmark needs Linux")
+    """Resident pages that are of no file, as Linux counts them."""
+    with open("/proc/self/statm", "rb", buffering=0) as stream:
+        _, resident, shared, *_ = stream.read().split()
+    return (int(resident) - int(shared)) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ class _Bench:
 def _heldout(path: pathlib.Path, convert: Callable[[str], str]) -> tuple[dict[str, list[str]], bool]:
     """(documents by language, whether they are aligned): every second document of aligned sentences, or all texts."""
     from seallm_jax.core.languages import KNOWN_LANGUAGES
-    from seallm_jax.corpus.normalize import normalize_text
+    from seallm_jax.corpus.repair import repair_text
 
     records = list(read_jsonl(path)) if path.suffix == ".jsonl" else []
     if not records or "document" not in records[0]:
@@ -229,7 +229,7 @@ def _heldout(path: pathlib.Path, convert: Callable[[str], str]) -> tuple[dict[st
     chosen = list(documents.values())[1::2]
     codes = [code for code in KNOWN_LANGUAGES if all(isinstance(record.get(code), str) for record in records)]
     texts = {
-        code: [normalize_text(convert("\n".join(record[code] for record in document))) for document in chosen]
+        code: [repair_text(convert("\n".join(record[code] for record in document))) for document in chosen]
         for code in codes
     }
     return texts, True

@@ -12,9 +12,10 @@ from typing import Any
 from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
 from seallm_jax.cli.context import Context, execute
 from seallm_jax.cli.tables import print_table
+from seallm_jax.core.corpus_files import corpus_texts
 from seallm_jax.core.errors import UsageError
 from seallm_jax.core.manifest import fingerprint
-from seallm_jax.core.paths import read_json, read_jsonl, write_json
+from seallm_jax.core.paths import read_json, write_json
 from seallm_jax.core.vocab_config import INITIALIZATIONS
 
 DIRECTORY = "initializations"
@@ -105,8 +106,8 @@ class _Study:
         assert context.config.pretrain is not None
         self.train = context.config.pretrain
         corpus = context.directory.stage("corpus")
-        self._texts = [text for code in self._codes for text in _texts(corpus / "train" / f"{code}.jsonl")]
-        self._heldout = {code: list(_texts(corpus / "heldout" / f"{code}.jsonl")) for code in self._codes}
+        self._texts = [text for code in self._codes for text in corpus_texts(corpus / "train", code)]
+        self._heldout = {code: list(corpus_texts(corpus / "heldout", code)) for code in self._codes}
 
     @property
     def _codes(self) -> tuple[str, ...]:
@@ -138,7 +139,7 @@ class _Study:
         shards = context.directory.stage("pack")
         readers, curriculum = compile_curriculum(context, "pretrain", self.train, shards, tokenizer.digest)
         loader = TrainLoader(curriculum, readers, context.languages)
-        steps = loader.total_rows // self.train.batch_rows
+        steps = loader.plan.total_steps
         shape, parameters = self._parameters(method, seed)
         if self._program is None:
             self._program = build_step(
@@ -155,13 +156,13 @@ class _Study:
         parameters = jax.device_put(parameters, shardings.params)
         state = TrainState.create(parameters, program.optimizer, shardings, program.trainable)
         graph, _ = abstract_decoder(shape)
-        rows = local_rows(program.abstract_batch)
-        batches = loader.batches(0, rows)
+        batches = loader.batches(0, local_rows(program.abstract_batch))
         measured = {0, *(max(1, round(steps / 2**halvings)) for halvings in range(self._points))}
         with context.progress.task(f"{method}, seed {seed}", total=steps) as advance:
             for step in range(steps + 1):
                 if step:
-                    state, metrics = program.run(state, global_batch(next(batches), rows, program.abstract_batch))
+                    whole = program.batch_of(loader.plan.size_at(step - 1))
+                    state, metrics = program.run(state, global_batch(next(batches), local_rows(whole), whole))
                     advance(1, f"loss {float(metrics.sums.loss / metrics.sums.count):.3f}")
                 if step in measured:
                     model = nnx.merge(graph, state.params)
@@ -287,10 +288,6 @@ def plot(result: dict[str, Any], path: pathlib.Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
-
-
-def _texts(path: pathlib.Path) -> Iterator[str]:
-    return (record["text"] for record in read_jsonl(path))
 
 
 def _mean_deviation(values: Sequence[float]) -> dict[str, float]:

@@ -30,6 +30,7 @@ class Context:
       progress: where long steps report.
       command: the arguments that reproduce this run.
       distributed: whether several processes run the same stage; then the first of them writes.
+      profile_steps: the first and the last training step to trace.
     """
 
     config: RunConfig
@@ -37,6 +38,7 @@ class Context:
     progress: Progress
     command: str
     distributed: bool = False
+    profile_steps: tuple[int, int] | None = None
 
     @property
     def writes(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from seallm_jax.cli.arguments import add_command
 from seallm_jax.cli.base import CARRIED
+from seallm_jax.cli.base_tokenizer import load_base_tokenizer
 from seallm_jax.cli.context import Context
 from seallm_jax.cli.lineage import MODEL_STAGES, StageModel, stage_model
 from seallm_jax.core.config import build
@@ -132,12 +133,7 @@ def _import(source: str, output: pathlib.Path, *, verify: bool) -> dict[str, Any
     folder = model_folder(source)
     files = ModelFiles(folder)
     shape = files.shape()
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.size > shape.vocabulary_size:
-        raise SeallmError(
-            f"the tokenizer in {folder} has {tokenizer.size} tokens but the model only {shape.vocabulary_size} rows: "
-            "they do not belong together"
-        )
+    tokenizer = load_base_tokenizer(folder, shape)
     mesh = build_mesh(MeshConfig())
     imported = import_model(folder, mesh=mesh, progress=Progress())
     with atomic_directory(output) as temporary:

@@ -12,9 +12,10 @@ from seallm_jax.cli.context import Context, Stage, execute
 from seallm_jax.cli.lineage import present_models, stage_model
 from seallm_jax.cli.tables import print_table
 from seallm_jax.core.config import to_dict
+from seallm_jax.core.corpus_files import corpus_texts
 from seallm_jax.core.errors import UsageError
 from seallm_jax.core.mesh import build_mesh
-from seallm_jax.core.paths import file_digest, read_json, read_jsonl, write_json
+from seallm_jax.core.paths import file_digest, read_json, write_json
 from seallm_jax.core.progress import Progress
 from seallm_jax.core.sample import resolve_path
 from seallm_jax.core.schema import EvaluationConfig
@@ -115,11 +116,12 @@ def _with_error(accuracy: dict[str, Any]) -> str:
 
 def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     config = context.config
-    heldout = {
-        code: [record["text"] for record in read_jsonl(context.directory.stage("corpus") / "heldout" / f"{code}.jsonl")]
-        for code in context.languages.codes
-    }
+    texts = context.directory.stage("corpus") / "heldout"
+    heldout = {code: list(corpus_texts(texts, code)) for code in context.languages.codes}
     items = [item for item in _choice_items(config.evaluation.choices) if item.language in heldout]
+    kept_out = context.manifest("corpus").outcome.get("kept_out", [])
+    if file_digest(resolve_path(config.evaluation.choices, "choices")) not in kept_out:
+        context.progress.say("warning: training text may hold these choices, which the corpus stage did not know")
     mesh = build_mesh(config.mesh)
     outcome: dict[str, Any] = {task: {} for task in TASKS}
     for name in present_models(config):
@@ -156,6 +158,7 @@ def _scorer(model: Decoder, config: EvaluationConfig, sequence_length: int, mesh
         batch_rows=config.batch_rows,
         compute_dtype=config.compute_dtype,
         mesh=mesh,
+        kernels=config.kernels,
     )
 
 
@@ -251,7 +254,7 @@ def _read_documents(data: str | None) -> dict[str, list[str]]:
     from seallm_jax.corpus.reader import find_files, read_documents
 
     documents: dict[str, list[str]] = {}
-    for file in find_files(resolve_path(data or "", "corpus")):
+    for file in find_files(data or ""):
         for record in read_documents(file, CorpusConfig()):
             if isinstance(record, Document):
                 documents.setdefault(record.language or identify_language(record.text) or "?", []).append(record.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from seallm_jax.cli.arguments import add_command, add_run_arguments, make_contex
 from seallm_jax.cli.context import Context, Stage, execute
 from seallm_jax.cli.lineage import present_models, stage_model
 from seallm_jax.core.config import to_dict
+from seallm_jax.core.corpus_files import corpus_texts
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.paths import file_digest, read_jsonl, write_jsonl
@@ -134,8 +136,7 @@ def _prompts(context: Context) -> list[dict[str, Any]]:
     prompts: list[dict[str, Any]] = []
     questions = _questions(context) if config.sft is not None else {}
     for code in context.languages.codes:
-        path = context.directory.stage("corpus") / "heldout" / f"{code}.jsonl"
-        texts = [record["text"] for record, _ in zip(read_jsonl(path), range(count), strict=False)]
+        texts = itertools.islice(corpus_texts(context.directory.stage("corpus") / "heldout", code), count)
         prompts += [{"language": code, "prompt": _beginning(text), "chat": False} for text in texts]
         prompts += [{"language": code, "prompt": text, "chat": True} for text in questions.get(code, [])[:1]]
     return prompts

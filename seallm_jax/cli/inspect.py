@@ -34,6 +34,7 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
+    from seallm_jax.data.row import NO_DOCUMENT
     from seallm_jax.data.shards import open_shards
 
     context = make_context(options)
@@ -62,12 +63,18 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     shown = []
     for number in range(options.first, min(options.first + options.rows, len(reader))):
         pieces = reader[number].pieces()
+        index = reader.index
         positions = sum(piece.positions for piece in pieces)
         console.print(f"row {number}: {len(pieces)} segments, {positions} of {reader.index.sequence_length} positions")
         for segment, piece in enumerate(pieces, start=1):
             learned = piece.learned if piece.learned is not None else [True] * piece.positions
             style = SEGMENT_STYLES[segment % len(SEGMENT_STYLES)]
-            line = Text(f"  [{segment}] document {piece.document}: ", style="bold " + style)
+            named, place = "the token that all see", ""
+            if piece.document != NO_DOCUMENT:
+                place = ":".join(map(str, index.place(piece.document))) if index.inputs else ""
+                language = f" {index.languages[piece.language]}" if len(index.languages) > 1 else ""
+                named = f"document {piece.document}{language}{place and f' ({place})'}"
+            line = Text(f"  [{segment}] {named}: ", style="bold " + style)
             line.append(_show(tokenizer, int(piece.ids[0])), style=style)
             for token, is_learned in zip(piece.ids[1:], learned, strict=True):
                 line.append("|", style="dim")
@@ -78,6 +85,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
                     "row": number,
                     "segment": segment,
                     "document": piece.document,
+                    "place": place,
+                    "language": index.languages[piece.language],
                     "tokens": [tokenizer.piece(int(token)) for token in piece.ids],
                     "learned": [bool(flag) for flag in learned],
                 }

@@ -14,6 +14,7 @@ from seallm_jax.core.config import to_dict
 from seallm_jax.core.paths import file_digest
 from seallm_jax.core.sample import resolve_path
 from seallm_jax.core.schema import RunConfig
+from seallm_jax.data import shard_index
 
 
 def add_parser(subparsers) -> argparse.ArgumentParser:
@@ -58,27 +59,31 @@ def wanted_kinds(config: RunConfig) -> set[str]:
     return kinds
 
 
+def rows_section(config: RunConfig) -> dict[str, Any]:
+    """The part of the packing section that decides what the rows are."""
+    return {key: value for key, value in to_dict(config.packing).items() if key != "workers"}
+
+
 def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     from seallm_jax.corpus.language import identify_language
-    from seallm_jax.data.prepare import pack_conversations, pack_preferences, pack_text
+    from seallm_jax.data.prepare import pack_conversations, pack_preferences
+    from seallm_jax.data.text_packing import pack_text
+    from seallm_jax.data.text_source import text_sources
 
     config = context.config
+    packing = config.packing
     languages = context.languages
     tokenizer = stage_model(context, "vocab").load_tokenizer()
-    train = context.directory.stage("corpus") / "train"
-    common: dict[str, Any] = {"sequence_length": config.packing.sequence_length, "progress": context.progress}
+    common: dict[str, Any] = {"sequence_length": packing.sequence_length, "progress": context.progress}
     kinds = wanted_kinds(config)
-    sources = pack_text(
-        {code: train / f"{code}.jsonl" for code in languages.codes},
-        tokenizer,
-        directory,
-        bpe_dropout=config.packing.bpe_dropout,
-        seed=config.seed,
-        **common,
-    )
+    found = text_sources(context.directory.stage("corpus"), languages.codes, packing)
+    sources = pack_text(found, tokenizer, directory, packing, seed=config.seed, progress=context.progress)
     if "instructions" in kinds:
         path = resolve_path(config.data.instructions, "instructions")
-        sources += pack_conversations(path, tokenizer, languages, directory, identify=identify_language, **common)
+        anchor = packing.mode == "anchor"
+        sources += pack_conversations(
+            path, tokenizer, languages, directory, anchor=anchor, identify=identify_language, **common
+        )
     if "preferences" in kinds:
         path = resolve_path(config.data.preferences, "preferences")
         sources += pack_preferences(
@@ -86,7 +91,7 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
             tokenizer,
             languages,
             directory,
-            maximum_pairs=config.packing.maximum_pairs,
+            maximum_pairs=packing.maximum_pairs,
             heldout=config.data.preference_holdout,
             seed=config.seed,
             identify=identify_language,
@@ -109,6 +114,8 @@ def _inputs(context: Context) -> dict[str, str]:
 STAGE = Stage(
     name="pack",
     inputs=_inputs,
-    section=lambda config: to_dict(config.packing) | {"preference_holdout": config.data.preference_holdout},
+    section=lambda config: (
+        rows_section(config) | {"preference_holdout": config.data.preference_holdout, "format": shard_index.VERSION}
+    ),
     compute=_compute,
 )

@@ -8,10 +8,13 @@ import pathlib
 from typing import Any
 
 from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
+from seallm_jax.cli.context import Context
 from seallm_jax.cli.lineage import TRAINING_STAGES
 from seallm_jax.cli.tables import print_table
+from seallm_jax.cli.training import compile_curriculum, for_rows
 from seallm_jax.core.errors import UsageError
-from seallm_jax.core.schema import ModelConfig, RunConfig
+from seallm_jax.core.manifest import Manifest
+from seallm_jax.core.schema import ModelConfig, RunConfig, TrainConfig
 from seallm_jax.core.vocabulary import Vocabulary
 
 
@@ -40,12 +43,24 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if train is None:
         raise UsageError(f"the config has no stage {options.stage!r}: config.{options.stage} is not set")
     shape = planned_shape(config)
-    train = train.with_new_rows(shape.vocabulary_size - config.vocab.size)
+    train = for_rows(train.with_new_rows(shape.vocabulary_size - config.vocab.size), config.packing)
+    train = train.with_document_length(measured_document_length(context, options.stage, train))
     with context.progress.task(f"compiling for {options.topology}") as advance:
-        plan = plan_step(shape, train, config.packing, config.mesh, options.topology)
+        plan = plan_step(shape, train.with_largest_batch(), config.packing, config.mesh, options.topology)
         advance(1)
     print_table(f"{config.name}, {options.stage}", [{"": name, "value": value} for name, value in plan.rows()])
     return plan.to_json()
+
+
+def measured_document_length(context: Context, stage: str, train: TrainConfig) -> int:
+    """Usual length of a document in the rows that the run has packed for a stage; 0 where it has packed none."""
+    from seallm_jax.data.loader import TrainLoader
+
+    packed = Manifest.read(context.directory.stage("pack"))
+    if packed is None or train.kernels.document_length:
+        return 0
+    readers, curriculum = compile_curriculum(context, stage, train, context.directory.stage("pack"), None)
+    return TrainLoader(curriculum, readers, context.languages).document_length
 
 
 def planned_shape(config: RunConfig) -> ModelConfig:

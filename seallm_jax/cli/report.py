@@ -38,6 +38,7 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     manifests = _finished(context)
     outcomes = {stage: manifest.outcome for stage, manifest in manifests.items()}
     evaluation = outcomes.get("evaluate", {})
+    corpus = CorpusReport.from_json(outcomes["corpus"]) if "corpus" in outcomes else None
     data = ReportData(
         name=context.config.name,
         date=max((manifest.finished for manifest in manifests.values()), default=None),
@@ -46,7 +47,8 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
         versions=next(reversed(manifests.values())).versions if manifests else None,
         seconds={stage: manifest.seconds for stage, manifest in manifests.items()},
         command=f"seallm run {context.command}",
-        corpus=CorpusReport.from_json(outcomes["corpus"]).table() if "corpus" in outcomes else None,
+        corpus=corpus.table() if corpus else None,
+        dropped=corpus.dropped_table() if corpus else None,
         fertility=outcomes.get("vocab", {}).get("fertility"),
         mixture=outcomes["mixture"]["tables"].get("pretrain") if "mixture" in outcomes else None,
         mixture_plot=_existing(context.directory.stage("mixture") / "pretrain.svg"),

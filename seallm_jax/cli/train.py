@@ -12,8 +12,7 @@ from seallm_jax.cli import base
 from seallm_jax.cli.arguments import add_command, add_run_arguments, make_context
 from seallm_jax.cli.context import Context, Stage, execute
 from seallm_jax.cli.lineage import TRAINING_STAGES, stage_before, stage_model
-from seallm_jax.cli.training import train_model
-from seallm_jax.core.config import to_dict
+from seallm_jax.cli.training import train_model, train_section
 from seallm_jax.core.errors import UsageError
 
 
@@ -31,6 +30,9 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
     )
     add_run_arguments(parser)
     parser.add_argument("--stage", choices=("base", *TRAINING_STAGES), help="one stage (default: all of the config)")
+    parser.add_argument(
+        "--profile-steps", type=_steps, metavar="A:B", help="trace these steps of a stage into its profile/"
+    )
     group = parser.add_argument_group("several hosts")
     group.add_argument("--cluster", action="store_true", help="Cloud TPU, Slurm, Open MPI or Kubernetes tells the rest")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
@@ -41,7 +43,7 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    context = make_context(options)
+    context = dataclasses.replace(make_context(options), profile_steps=options.profile_steps)
     distributed = (options.coordinator, options.num_processes, options.process_id)
     if options.cluster or any(value is not None for value in distributed):
         from seallm_jax.training.distributed import initialize_distributed
@@ -58,6 +60,14 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         elif options.stage:
             raise UsageError(f"the config has no stage {name!r}: config.{name} is not set")
     return outcomes
+
+
+def _steps(text: str) -> tuple[int, int]:
+    """The steps of A:B."""
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of steps, such as 10:13")
+    return int(first), int(last)
 
 
 def show(outcome: dict[str, Any]) -> None:
@@ -91,7 +101,7 @@ def _stage(name: str) -> Stage:
     return Stage(
         name=name,
         inputs=functools.partial(_inputs, name=name),
-        section=lambda config: to_dict(getattr(config, name)),
+        section=lambda config: train_section(getattr(config, name)),
         compute=functools.partial(_compute, name=name),
         present=lambda config: getattr(config, name) is not None,
     )

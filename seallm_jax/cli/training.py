@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from seallm_jax.cli.context import Context
 from seallm_jax.cli.lineage import StageModel, padded_for
+from seallm_jax.core.config import to_dict
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.paths import read_jsonl
-from seallm_jax.core.schema import AdapterConfig, ModelConfig, TrainConfig
+from seallm_jax.core.schema import AdapterConfig, ModelConfig, PackingConfig, TrainConfig
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
 
     from seallm_jax.models.decoder import Decoder
     from seallm_jax.tokenization.tokenizer import Tokenizer
+
+NOT_DETERMINING = ("checkpoint_every", "keep_checkpoints", "log_every", "wandb")
 
 
 def train_model(
@@ -51,7 +55,7 @@ def train_model(
     first_new_row = first_new_row_of(context, start_from)
     if train.adapter is not None and first_new_row is None:
         raise SeallmError(f"stage {name!r}: an adapter needs a model to start from; leave out config.{name}.adapter")
-    train = train.with_new_rows(first_new_row or 0)
+    train = for_rows(train.with_new_rows(first_new_row or 0), context.config.packing)
     readers, curriculum = compile_curriculum(context, name, train, shards, tokenizer.digest)
     references = None
     if train.objective.name == "dpo":
@@ -68,6 +72,7 @@ def train_model(
             batch_rows=train.batch_rows,
             mesh=mesh,
             compute_dtype=train.compute_dtype,
+            kernels=train.kernels,
             progress=context.progress,
         )
     loader = TrainLoader(curriculum, readers, context.languages, references=references)
@@ -82,6 +87,8 @@ def train_model(
         mesh=mesh,
         seed=context.config.seed,
         first_new_row=first_new_row,
+        token_bytes=_text_bytes(tokenizer),
+        profile_steps=context.profile_steps,
     )
 
     def initial(abstract: Any) -> Any:
@@ -91,7 +98,8 @@ def train_model(
             return start_from.restore(abstract, shape)
         from flax import nnx
 
-        return nnx.state(initialize(shape, seed=context.config.seed, mesh=mesh))
+        dtype = train.parameter_dtype
+        return nnx.state(initialize(shape, seed=context.config.seed, mesh=mesh, param_dtype=dtype))
 
     for _ in run_loop(job, initial, context.progress):
         pass
@@ -110,6 +118,13 @@ def train_model(
         "skipped_updates": lines[-1]["skipped_updates"],
         "seconds": lines[-1]["seconds"],
     }
+
+
+def _text_bytes(tokenizer: Tokenizer) -> np.ndarray:
+    """int64 [V], bytes of text that each id stands for; control tokens are no text."""
+    lengths = tokenizer.byte_lengths.copy()
+    lengths[list(tokenizer.special_tokens.values())] = 0
+    return lengths
 
 
 def _adapted(context: Context, start_from: StageModel, adapter: AdapterConfig, mesh: jax.sharding.Mesh) -> Any:
@@ -143,12 +158,25 @@ def _describe(train: TrainConfig, start_from: StageModel | None) -> dict[str, An
     }
 
 
+def for_rows(train: TrainConfig, packing: PackingConfig) -> TrainConfig:
+    """The same, with attention as the rows are packed for. Preference rows have no token that all documents see."""
+    anchor = packing.mode == "anchor" and train.objective.name != "dpo"
+    return dataclasses.replace(train, kernels=dataclasses.replace(train.kernels, anchor=anchor)) if anchor else train
+
+
 def first_new_row_of(context: Context, start_from: StageModel | None) -> int | None:
     """The base tokenizer's size, for a stage that comes after the vocabulary extension."""
     return None if start_from is None else context.manifest("vocab").outcome["base_size"]
 
 
-def compile_curriculum(context: Context, name: str, train: TrainConfig, shards: pathlib.Path, tokenizer_digest: str):
+def train_section(train: TrainConfig) -> dict[str, Any]:
+    """What of a stage's config decides its result: how often it logs and saves may change between two starts."""
+    return {key: value for key, value in to_dict(train).items() if key not in NOT_DETERMINING}
+
+
+def compile_curriculum(
+    context: Context, name: str, train: TrainConfig, shards: pathlib.Path, tokenizer_digest: str | None
+):
     """(readers of the sources, compiled curriculum) of a training stage.
 
     A preference objective draws from preference sources, every other one from text and instructions.
@@ -177,6 +205,6 @@ def compile_curriculum(context: Context, name: str, train: TrainConfig, shards: 
 
 def read_metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of a training stage's metrics.jsonl."""
-    from seallm_jax.training.telemetry import METRICS_FILE
+    from seallm_jax.training.metrics_writer import METRICS_FILE
 
     return list(read_jsonl(directory / METRICS_FILE))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seallm_jax.cli import vocab_commands
@@ -14,8 +13,9 @@ from seallm_jax.cli.context import Context, Stage, execute
 from seallm_jax.cli.lineage import stage_model
 from seallm_jax.cli.vocab_commands import show_report
 from seallm_jax.core.config import to_dict
+from seallm_jax.core.corpus_files import corpus_texts
 from seallm_jax.core.errors import UsageError
-from seallm_jax.core.paths import file_digest, read_jsonl, write_json
+from seallm_jax.core.paths import file_digest, write_json
 from seallm_jax.core.sample import resolve_path
 from seallm_jax.core.schema import ModelConfig
 
@@ -74,16 +74,14 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     new = [code for code in languages if code not in old] or list(languages)
     extension = extend_tokenizer(
         base,
-        {code: _stage_texts(corpus / "train" / f"{code}.jsonl") for code in new},
+        {code: corpus_texts(corpus / "train", code) for code in new},
         vocab.size,
         method=vocab.method,
         donors=[read_donor(pathlib.Path(path).expanduser()) for path in vocab.donors],
         budgets=vocab.budgets,
         alpha=vocab.alpha,
         minimum_frequency=vocab.minimum_frequency,
-        protected_texts=(
-            text for code in old if vocab.protect_base for text in _stage_texts(corpus / "train" / f"{code}.jsonl")
-        ),
+        protected_texts=(text for code in old if vocab.protect_base for text in corpus_texts(corpus / "train", code)),
         protected_ratio=vocab.protected_ratio,
         protected_scripts=vocab.protected_scripts,
         pad_to=vocab.pad_to,
@@ -101,7 +99,7 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
         text
         for code in languages
         if {vocab.initialization, output} & set(TEXT_METHODS)
-        for text in _stage_texts(corpus / "train" / f"{code}.jsonl")
+        for text in corpus_texts(corpus / "train", code)
     ]
     initializers = {
         method: RowInitializer(extension, method, base=base, texts=texts, seed=config.seed, progress=context.progress)
@@ -117,7 +115,7 @@ def _compute(context: Context, directory: pathlib.Path) -> dict[str, Any]:
     )
     save_parameters(directory / "checkpoints", parameters, model, tokenizer_digest=extension.tokenizer.digest)
 
-    heldout = {code: list(_stage_texts(corpus / "heldout" / f"{code}.jsonl")) for code in languages}
+    heldout = {code: list(corpus_texts(corpus / "heldout", code)) for code in languages}
     parallel = read_parallel(resolve_path(config.data.parallel, "parallel"))
     parallel = {code: lines for code, lines in parallel.items() if code in languages}
     report = vocabulary_report(base, extension.tokenizer, heldout, parallel if "en" in parallel else None)
@@ -164,10 +162,6 @@ def extend_parameters(
         model, vocabulary_size=vocabulary.logical_size, padded_vocabulary_size=vocabulary.padded_size
     )
     return model, jax.tree_util.tree_map_with_path(extended, parameters)
-
-
-def _stage_texts(path: pathlib.Path) -> Iterator[str]:
-    return (record["text"] for record in read_jsonl(path))
 
 
 def _inputs(context: Context) -> dict[str, str]:

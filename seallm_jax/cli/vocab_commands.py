@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seallm_jax.cli.arguments import add_command
+from seallm_jax.cli.base_tokenizer import load_base_tokenizer
 from seallm_jax.cli.tables import print_table
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.progress import Progress
@@ -147,14 +148,14 @@ def texts_by_language(
     from seallm_jax.core.schema import CorpusConfig
     from seallm_jax.corpus.document import Document
     from seallm_jax.corpus.language import identify_language
-    from seallm_jax.corpus.normalize import normalize_text
     from seallm_jax.corpus.reader import find_files, read_documents
+    from seallm_jax.corpus.repair import repair_text
 
     texts: dict[str, list[str]] = {}
     for path in paths:
-        for file in find_files(pathlib.Path(path)):
+        for file in find_files(path):
             for record in read_documents(file, CorpusConfig()):
-                if isinstance(record, Document) and (text := normalize_text(convert(record.text))):
+                if isinstance(record, Document) and (text := repair_text(convert(record.text))):
                     texts.setdefault(record.language or identify_language(text) or "?", []).append(text)
     if not texts:
         raise SeallmError(f"no text in {', '.join(paths)}")
@@ -262,19 +263,13 @@ def _init(options: argparse.Namespace) -> dict[str, Any]:
     from seallm_jax.interop.huggingface import export_model, import_model
     from seallm_jax.tokenization.embeddings import RowInitializer
     from seallm_jax.tokenization.extension import Extension
-    from seallm_jax.tokenization.tokenizer import Tokenizer
 
     progress = Progress()
     extension = Extension.load(options.tokenizer)
     imported = import_model(options.model, progress=progress)
-    base = Tokenizer.load(imported.tokenizer_path)
+    base = load_base_tokenizer(imported.tokenizer_path, imported.config)
     if base.digest != extension.base_digest:
         raise SeallmError(f"{options.tokenizer} extends another tokenizer than that of {options.model}")
-    if base.size > imported.config.vocabulary_size:
-        raise SeallmError(
-            f"the tokenizer of {options.model} has {base.size} tokens but the model only "
-            f"{imported.config.vocabulary_size} rows: they do not belong together"
-        )
     texts = [text for group in texts_by_language(options.corpus).values() for text in group] if options.corpus else []
     output = options.initialization if options.output_initialization == "same" else options.output_initialization
     initializers = {

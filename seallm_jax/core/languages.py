@@ -28,6 +28,19 @@ KNOWN_LANGUAGES = {
     "zh": ("Chinese", "Han"),
 }
 
+# Other spellings of the same codes: ISO 639-2 and 639-3, macro-languages, older codes
+LANGUAGE_ALIASES = {
+    "eng": "en", "ind": "id", "in": "id", "zsm": "ms", "msa": "ms", "may": "ms", "zlm": "ms", "vie": "vi", "tha": "th",
+    "fil": "tl", "tgl": "tl", "khm": "km", "lao": "lo", "mya": "my", "bur": "my", "jav": "jv", "jw": "jv",
+    "sun": "su", "tam": "ta", "zho": "zh", "cmn": "zh",
+}  # fmt: skip
+
+
+def language_code(label: str) -> str:
+    """The code this project uses for a language label of another convention, as `IND` or `ind_Latn`."""
+    code = label.lower().replace("-", "_").partition("_")[0]
+    return LANGUAGE_ALIASES.get(code, code)
+
 
 def language_name(code: str) -> str:
     """English name of a language, or the code itself when it is not a known one."""

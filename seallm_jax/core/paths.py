@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +51,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     for operating-system errors.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -69,13 +70,12 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 def atomic_directory(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a temporary sibling directory and swaps it in for `path` on success; removes it on failure."""
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path, "tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = _beside(path, "old")
             os.replace(path, old)
             os.replace(temporary, path)
             shutil.rmtree(old)
@@ -89,6 +89,11 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _beside(path: pathlib.Path, suffix: str) -> pathlib.Path:
+    """A hidden name of its own, also among processes of other machines that write the same path."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.{suffix}")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

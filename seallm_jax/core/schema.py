@@ -6,8 +6,12 @@ import dataclasses
 from typing import Literal
 
 from seallm_jax.core.adapter_config import AdapterConfig
+from seallm_jax.core.corpus_config import CorpusConfig
+from seallm_jax.core.kernel_config import KernelConfig
 from seallm_jax.core.model_config import ModelConfig, RopeConfig
+from seallm_jax.core.packing_config import PackingConfig
 from seallm_jax.core.require import require
+from seallm_jax.core.search_config import SearchConfig
 from seallm_jax.core.train_config import ObjectiveConfig, OptimizerConfig, StageConfig, TrainConfig
 from seallm_jax.core.vocab_config import VocabConfig
 
@@ -19,6 +23,7 @@ __all__ = [
     "EvaluationConfig",
     "ExportConfig",
     "GenerationConfig",
+    "KernelConfig",
     "MeshConfig",
     "ModelConfig",
     "ObjectiveConfig",
@@ -26,44 +31,11 @@ __all__ = [
     "PackingConfig",
     "RopeConfig",
     "RunConfig",
+    "SearchConfig",
     "StageConfig",
     "TrainConfig",
     "VocabConfig",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class CorpusConfig:
-    """Raw text to clean documents.
-
-    Attributes:
-      path: a file or directory of .jsonl, .parquet or .txt files; empty for the embedded sample.
-      text_key: field that holds the text.
-      language_key: field that holds a language code; documents without it are identified.
-      languages: keep only these codes; empty keeps all.
-      holdout_fraction: share of the documents of each language kept for evaluation (at least one document).
-      minimum_characters: shorter documents are dropped.
-      deduplicate_near: drop documents whose estimated Jaccard similarity to an earlier one passes the threshold.
-      near_threshold: similarity from which documents count as duplicates.
-      ngram: characters per shingle; characters because many scripts here have no spaces.
-      minimum_language_documents: languages with fewer documents are dropped, counted as `rare language`.
-    """
-
-    path: str = ""
-    text_key: str = "text"
-    language_key: str = "lang"
-    languages: tuple[str, ...] = ()
-    holdout_fraction: float = 0.02
-    minimum_characters: int = 20
-    deduplicate_near: bool = True
-    near_threshold: float = 0.8
-    ngram: int = 5
-    minimum_language_documents: int = 2
-
-    def __post_init__(self):
-        require(0 < self.holdout_fraction < 1, "holdout_fraction", self.holdout_fraction, "it must lie between 0 and 1")
-        require(0 < self.near_threshold <= 1, "near_threshold", self.near_threshold, "it must lie in (0, 1]")
-        require(self.ngram >= 1, "ngram", self.ngram, "it must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,28 +52,6 @@ class MeshConfig:
         for key, size in sizes.items():
             require(size == -1 or size >= 1, key, size, "it must be positive, or -1 for the devices that are left")
         require(list(sizes.values()).count(-1) <= 1, "fsdp", self.fsdp, "only one mesh axis may be -1")
-
-
-@dataclasses.dataclass(frozen=True)
-class PackingConfig:
-    """Documents to rows of `sequence_length` positions.
-
-    Attributes:
-      mode: intra_document masks other documents and restarts positions at each document.
-      maximum_pairs: preference pairs per row at most.
-      bpe_dropout: probability with which a merge is skipped while running text is encoded (BPE-dropout, arXiv
-        1910.13267), so that training sees words in other pieces, too, old ones above all; 0 for none. It makes text
-        longer. Text is packed once: all epochs see the same pieces.
-    """
-
-    sequence_length: int = 256
-    mode: Literal["intra_document"] = "intra_document"
-    maximum_pairs: int = 8
-    bpe_dropout: float = 0.0
-
-    def __post_init__(self):
-        require(self.sequence_length >= 8, "sequence_length", self.sequence_length, "it must be at least 8")
-        require(0 <= self.bpe_dropout < 1, "bpe_dropout", self.bpe_dropout, "it must lie in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +117,14 @@ class EvaluationConfig:
       maximum_documents: the first so many held-out documents of each language; 0 takes all.
       batch_rows: rows per forward pass.
       compute_dtype: dtype of the forward pass.
+      kernels: implementations of attention and cross-entropy.
     """
 
     choices: str = ""
     maximum_documents: int = 0
     batch_rows: int = 16
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    kernels: KernelConfig = KernelConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +185,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     generation: GenerationConfig = GenerationConfig()
     export: ExportConfig = ExportConfig()
+    search: SearchConfig = SearchConfig()
 
     def __post_init__(self):
         require(self.seed >= 0, "seed", self.seed, "it must not be negative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -43,7 +44,7 @@ class ShardingRules:
         spec = self.spec(*axes)
         if shape is not None:
             spec = PartitionSpec(
-                *(entry if size % _extent(mesh, entry) == 0 else None for entry, size in zip(spec, shape, strict=True))
+                *(entry if size % extent(mesh, entry) == 0 else None for entry, size in zip(spec, shape, strict=True))
             )
         return NamedSharding(mesh, spec)
 
@@ -55,8 +56,6 @@ def constrain(array: jax.Array, mesh: Mesh | None, rules: ShardingRules, *axes: 
     return jax.lax.with_sharding_constraint(array, rules.sharding(mesh, *axes, shape=array.shape))
 
 
-def _extent(mesh: Mesh, entry: MeshAxes) -> int:
-    extent = 1
-    for name in (entry,) if isinstance(entry, str) else (entry or ()):
-        extent *= mesh.shape[name]
-    return extent
+def extent(mesh: Mesh, entry: MeshAxes) -> int:
+    """Devices over which an entry of a PartitionSpec splits a dimension."""
+    return math.prod(mesh.shape[name] for name in ((entry,) if isinstance(entry, str) else entry or ()))

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from seallm_jax.core.adapter_config import AdapterConfig
+from seallm_jax.core.kernel_config import KernelConfig
 from seallm_jax.core.require import require
 
 
@@ -13,36 +14,50 @@ from seallm_jax.core.require import require
 class StageConfig:
     """One stage of a curriculum.
 
-    A source is named kind/language, as in text/km or instructions/vi.
+    A source is named kind/language, as in text/km or instructions/vi. The quality bands of text (packing.quality_bands)
+    are sources of their own and share no document: text-high/km is what the band high takes, text/km the rest. So
+    text/* matches no band, text-high/* is one band, text*/* all of the text; a last stage with text-high/* reads again
+    what is best, and the epoch cap counts both readings.
 
     Attributes:
       name: shown in tables and plots.
       tokens: budget in tokens (positions of packed rows).
       mixture: how the weights of the sources come about.
-        explicit: `weights`, shared within a key by temperature.
+        explicit: `weights`, shared within a key by temperature. group_uniform: `weights`, shared within a key equally,
+        whatever the sizes (as Marco-LLM, arXiv 2412.04003).
         proportional: by size. temperature: by size ** alpha. unimax: UniMax (arXiv 2304.09151) with `maximum_epochs`.
       weights: key -> share. A key is a source name, a pattern (text/*), or several of them with commas between. A
         source belongs to the key that lists its very name, else to the one with the longest matching pattern; what
         matches no key is not served. Shares are normalised; the share of a key without sources is spread over the
         others in proportion, and the table says so.
+      replay: share of the stage that goes on with the mixture that the stage before ended with.
       alpha: temperature exponent within a key or over all sources; 1 is proportional, 0 is uniform.
       maximum_epochs: no source is served more often than this over the whole curriculum; the excess goes to the others,
         and when every source is exhausted the budget shrinks. 0 means no cap.
       transition: how the weights move from those of the stage before.
       transition_tokens: length of a linear or cosine transition, counted from the stage's beginning.
+      learning_rate: highest rate in this stage; 0 is that of the optimizer.
+      batch_rows: rows per optimizer step in this stage, a multiple of the micro-batch (batch_rows / accumulation of the
+        training); 0 is the training's.
     """
 
     name: str = "main"
     tokens: int = 0
-    mixture: Literal["explicit", "proportional", "temperature", "unimax"] = "proportional"
+    mixture: Literal["explicit", "group_uniform", "proportional", "temperature", "unimax"] = "proportional"
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    replay: float = 0.0
     alpha: float = 1.0
     maximum_epochs: float = 0.0
     transition: Literal["step", "linear", "cosine"] = "step"
     transition_tokens: int = 0
+    learning_rate: float = 0.0
+    batch_rows: int = 0
 
     def __post_init__(self):
+        require(self.batch_rows >= 0, "batch_rows", self.batch_rows, "it must not be negative")
         require(self.tokens > 0, "tokens", self.tokens, "it must be positive")
+        require(self.learning_rate >= 0, "learning_rate", self.learning_rate, "it must not be negative")
+        require(0 <= self.replay < 1, "replay", self.replay, "it must lie in [0, 1)")
         require(self.alpha >= 0, "alpha", self.alpha, "it must not be negative")
         require(self.maximum_epochs >= 0, "maximum_epochs", self.maximum_epochs, "it must not be negative")
         require(
@@ -51,21 +66,35 @@ class StageConfig:
             self.transition_tokens,
             f"it must lie between 0 and tokens = {self.tokens}",
         )
-        if self.mixture == "explicit":
-            require(bool(self.weights), "weights", self.weights, "an explicit mixture needs weights")
+        if self.mixture in ("explicit", "group_uniform"):
+            require(bool(self.weights), "weights", self.weights, f"mixture {self.mixture} needs weights")
         for pattern, weight in self.weights.items():
             require(weight >= 0, f"weights[{pattern!r}]", weight, "it must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its schedule.
+    """The optimizer and its schedule.
 
     Attributes:
+      name: adamw (arXiv 1711.05101); adafactor (arXiv 1804.04235), whose second moment is factored: a row and a column
+        for each matrix, and whose rate is relative to the size of each parameter; lion (arXiv 2302.06675), with one
+        moment, for rates some ten times lower; muon (arXiv 2502.16982), which orthogonalizes the momentum of the
+        matrices within layers, for the rates of AdamW, and is AdamW with Nesterov momentum on everything else.
+      learning_rate: highest rate.
       schedule: constant, cosine, linear, or wsd (warmup, stable, linear decay over the last `decay_fraction`).
+      rewarmup: run the schedule anew in every stage of the curriculum, from the rate that the stage before ended with
+        up to the highest (arXiv 2403.08763).
       warmup_fraction: share of the steps spent warming up.
       final_fraction: learning rate at the end, as a share of the peak (not for constant).
       weight_decay: decoupled, times the learning rate; none on norms and biases.
+      b1: decay of the first moment (not for adafactor).
+      b2: decay of the second moment of AdamW; of the only one of Lion.
+      epsilon: added to the square root of AdamW's second moment.
+      momentum: decay of the momentum that Muon orthogonalizes.
+      clip_norm: gradients whose norm is larger are scaled down to it; 0 turns it off.
+      state_dtype: how moments are kept. bfloat16 takes half the memory and needs b2 <= 0.99, because smaller changes of
+        a second moment would be rounded away; computations are float32 in either case.
       trainable: patterns (fnmatch) of the paths of the parameters to train, such as `layers.mlp.*`. The others are
         frozen: no gradient, no optimizer state, no decay, the same bits after the stage.
       multipliers: pattern -> factor on the learning rate. The longest pattern that matches a path counts. In a config
@@ -75,8 +104,10 @@ class OptimizerConfig:
         begin at zero when they are released. 1 trains nothing else in the whole stage.
     """
 
+    name: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "cosine"
+    rewarmup: bool = False
     warmup_fraction: float = 0.05
     decay_fraction: float = 0.2
     final_fraction: float = 0.1
@@ -84,7 +115,9 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.95
     epsilon: float = 1e-8
+    momentum: float = 0.95
     clip_norm: float = 1.0
+    state_dtype: Literal["float32", "bfloat16"] = "float32"
     trainable: tuple[str, ...] = ("*",)
     multipliers: dict[str, float] = dataclasses.field(default_factory=dict)
     new_rows_first: float = 0.0
@@ -92,6 +125,14 @@ class OptimizerConfig:
     def __post_init__(self):
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "it must be positive")
         require(0 <= self.warmup_fraction <= 1, "warmup_fraction", self.warmup_fraction, "it must lie in [0, 1]")
+        require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "it must lie in [0, 1]")
+        require(0 <= self.final_fraction <= 1, "final_fraction", self.final_fraction, "it must lie in [0, 1]")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "it must not be negative")
+        require(self.epsilon > 0, "epsilon", self.epsilon, "it must be positive")
+        for key in ("b1", "b2", "momentum"):
+            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "it must lie in [0, 1)")
+        coarse = self.state_dtype == "bfloat16" and self.name in ("adamw", "muon")
+        require(not coarse or self.b2 <= 0.99, "b2", self.b2, "state_dtype=bfloat16 needs at most 0.99")
         require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 turns clipping off, negative means nothing")
         require(bool(self.trainable), "trainable", self.trainable, "it must name something to train; ('*',) is all")
         require(0 <= self.new_rows_first <= 1, "new_rows_first", self.new_rows_first, "it must lie in [0, 1]")
@@ -130,11 +171,21 @@ class TrainConfig:
         export see the two merged.
       batch_rows: packed rows per optimizer step, over all devices.
       accumulation: micro-batches per step; divides batch_rows.
-      compute_dtype: dtype of the forward and backward pass; parameters stay float32.
-      remat: recompute each layer in the backward pass (full) or keep everything (none).
+      compute_dtype: dtype of the forward and backward pass.
+      parameter_dtype: dtype in which parameters are kept. bfloat16 takes half the memory; updates are computed in
+        float32 and rounded up or down at random, in proportion, so that small ones are not lost.
+      kernels: implementations of attention and cross-entropy.
+      remat: what the backward pass of a layer computes again, from its input.
+        none: nothing. full: everything. dots: all but matrix products. dots_with_no_batch_dims: all but products with
+        parameters. attention: all but attention, whose output is kept. offload: the same, the kept output and the
+        layer's input lying in the host's memory meanwhile (TPUs and GPUs).
       checkpoint_every: steps between checkpoints; one is always written at the end.
       keep_checkpoints: how many to keep.
       log_every: steps between log lines.
+      spike_threshold: a loss above the mean of the 20 before it by so many times their usual change from one step to
+        the next takes the run back to its last checkpoint, from where it goes on without the rows in between. 0 never
+        does.
+      wandb: project at Weights & Biases that gets the log lines, too; needs the extra `wandb`. Empty for none.
     """
 
     curriculum: tuple[StageConfig, ...] = ()
@@ -144,10 +195,14 @@ class TrainConfig:
     batch_rows: int = 16
     accumulation: int = 1
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "full"] = "none"
+    parameter_dtype: Literal["float32", "bfloat16"] = "float32"
+    kernels: KernelConfig = KernelConfig()
+    remat: Literal["none", "full", "dots", "dots_with_no_batch_dims", "attention", "offload"] = "none"
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     log_every: int = 10
+    spike_threshold: float = 0.0
+    wandb: str = ""
 
     def __post_init__(self):
         require(self.batch_rows > 0, "batch_rows", self.batch_rows, "it must be positive")
@@ -157,7 +212,21 @@ class TrainConfig:
             self.accumulation,
             f"it must divide batch_rows = {self.batch_rows}",
         )
+        for stage in self.curriculum:
+            require(
+                stage.batch_rows % self.micro_batch_rows == 0,
+                f"curriculum stage {stage.name!r}: batch_rows",
+                stage.batch_rows,
+                f"it must be a multiple of the micro-batch of {self.micro_batch_rows} rows",
+            )
+        require(
+            self.adapter is None or self.parameter_dtype == "float32",
+            "parameter_dtype",
+            self.parameter_dtype,
+            "an adapter is trained in float32; adapter.quantize makes the frozen model smaller",
+        )
         require(self.checkpoint_every > 0, "checkpoint_every", self.checkpoint_every, "it must be positive")
+        require(self.spike_threshold >= 0, "spike_threshold", self.spike_threshold, "it must not be negative")
         require(self.log_every > 0, "log_every", self.log_every, "it must be positive")
 
     @property
@@ -166,6 +235,24 @@ class TrainConfig:
         if self.adapter is None or self.optimizer.trainable != OptimizerConfig.trainable:
             return self.optimizer.trainable
         return self.adapter.parameters
+
+    @property
+    def micro_batch_rows(self) -> int:
+        """Rows of one forward and backward pass, over all devices; the same in every stage."""
+        return self.batch_rows // self.accumulation
+
+    def with_largest_batch(self) -> TrainConfig:
+        """The same, every step with as many rows as those of the stage that has most: what takes the most memory."""
+        rows = max([stage.batch_rows or self.batch_rows for stage in self.curriculum], default=self.batch_rows)
+        stages = tuple(dataclasses.replace(stage, batch_rows=0) for stage in self.curriculum)
+        count = rows // self.micro_batch_rows
+        return dataclasses.replace(self, curriculum=stages, batch_rows=rows, accumulation=count)
+
+    def with_document_length(self, measured: int) -> TrainConfig:
+        """The same, `kernels.document_length` filled in where it is open."""
+        if self.kernels.document_length:
+            return self
+        return dataclasses.replace(self, kernels=dataclasses.replace(self.kernels, document_length=measured))
 
     def with_new_rows(self, first: int) -> TrainConfig:
         """The same, `adapter.first_new_row` filled in where it is open."""

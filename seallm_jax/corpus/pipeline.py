@@ -1,174 +1,138 @@
-"""The corpus stage: read, normalise, identify, deduplicate, hold out."""
+"""The corpus stage: read, clean, drop duplicates, hold out, in phases that run here, on Slurm or on Ray."""
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import hashlib
-import json
 import pathlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.languages import KNOWN_LANGUAGES
-from seallm_jax.core.paths import atomic_directory
+from seallm_jax.core.paths import read_json
 from seallm_jax.core.progress import Progress
-from seallm_jax.core.sample import resolve_path
 from seallm_jax.core.schema import CorpusConfig
-from seallm_jax.corpus.document import Document, Rejected
-from seallm_jax.corpus.duplicates import DuplicateFilter
-from seallm_jax.corpus.language import contradicts_script, identify_language
-from seallm_jax.corpus.normalize import normalize_text
-from seallm_jax.corpus.reader import find_files, read_documents
-from seallm_jax.corpus.report import CorpusReport, LanguageCounts
+from seallm_jax.corpus.clean_phase import COUNTS, QUALITY_FILE, CleanPhase
+from seallm_jax.corpus.decide_phase import DecidePhase
+from seallm_jax.corpus.document import Document
+from seallm_jax.corpus.executor import run_phases
+from seallm_jax.corpus.line_phase import LinePhase
+from seallm_jax.corpus.phase import Phase
+from seallm_jax.corpus.plan import Plan
+from seallm_jax.corpus.quality import QualityClassifier
+from seallm_jax.corpus.reader import DAMAGED, UNREADABLE, find_files, read_documents
+from seallm_jax.corpus.report import CorpusReport
+from seallm_jax.corpus.sign_phase import SignPhase
+from seallm_jax.corpus.supplement_phase import SupplementPhase
+from seallm_jax.corpus.write_phase import WritePhase, publish
 
-UNKNOWN = "?"
-UNREADABLE = ("invalid UTF-8", "invalid JSON")
-NAMED_RECORDS = 3  # unreadable records of a file that are named on the screen
-# ISO 639-2 and macro-language spellings that data sets use for the same languages
-LANGUAGE_ALIASES = {
-    "eng": "en", "ind": "id", "in": "id", "zsm": "ms", "msa": "ms", "may": "ms", "vie": "vi", "tha": "th",
-    "fil": "tl", "tgl": "tl", "khm": "km", "lao": "lo", "mya": "my", "bur": "my", "jav": "jv", "jw": "jv",
-    "sun": "su", "tam": "ta", "zho": "zh", "cmn": "zh",
-}  # fmt: skip
-
-
-def build_corpus(config: CorpusConfig, output: pathlib.Path, *, seed: int, progress: Progress) -> CorpusReport:
-    """Writes `train/LL.jsonl`, `heldout/LL.jsonl` and `dropped.jsonl` into `output` and returns the counts.
-
-    Records are `{"text", "lang", "source"}`. The held-out part is drawn after near duplicates are gone, by the rank of
-    a hash of text and seed: it does not depend on file order, and no held-out document has a near twin in training.
-
-    Raises:
-      SeallmError: nothing readable at `config.path`, a damaged file, or no document left.
-    """
-    files = find_files(resolve_path(config.path, "corpus"))
-    counts: dict[str, LanguageCounts] = collections.defaultdict(LanguageCounts)
-    with atomic_directory(output) as temporary:
-        digests = _collect(files, config, temporary, counts, seed, progress)
-        _split(temporary, digests, config, counts)
-    unreadable = sum(count.dropped[reason] for count in counts.values() for reason in UNREADABLE)
-    if unreadable:
-        progress.say(f"warning: {unreadable} unreadable records were left out; all are in {output / 'dropped.jsonl'}")
-    return CorpusReport(dict(counts))
+WORK = "work"
+NAMED_RECORDS = 3  # unreadable records that are named on the screen
 
 
-def _collect(
-    files: list[pathlib.Path],
+def build_corpus(
     config: CorpusConfig,
-    directory: pathlib.Path,
-    counts: dict[str, LanguageCounts],
+    output: pathlib.Path,
+    *,
     seed: int,
     progress: Progress,
-) -> dict[str, list[bytes]]:
-    """Writes the kept documents of each language to `all/LL.jsonl`; returns their held-out ranks in order."""
-    ranks: dict[str, list[bytes]] = collections.defaultdict(list)
-    duplicates = DuplicateFilter(near=config.deduplicate_near, threshold=config.near_threshold, ngram=config.ngram)
-    (directory / "all").mkdir()
-    sizes = {file: file.stat().st_size for file in files}
-    with contextlib.ExitStack() as stack:
-        writers: dict[str, object] = {}
-        dropped = stack.enter_context(open(directory / "dropped.jsonl", "w", encoding="utf-8"))
-        advance = stack.enter_context(progress.task("corpus: reading (KB)", total=sum(sizes.values()) // 1000))
-        for file in files:
-            readable = named = 0
-            for record in _clean(read_documents(file, config), config, duplicates, counts):
-                if isinstance(record, Rejected):
-                    counts[record.language or UNKNOWN].dropped[record.reason] += 1
-                    dropped.write(json.dumps(record.__dict__, ensure_ascii=False) + "\n")
-                    readable += record.reason not in UNREADABLE
-                    if record.reason in UNREADABLE and (named := named + 1) <= NAMED_RECORDS:
-                        progress.say(f"warning: {file.parent / record.source}: {record.reason}")
-                    continue
-                readable += 1
-                if record.language not in writers:
-                    path = directory / "all" / f"{record.language}.jsonl"
-                    writers[record.language] = stack.enter_context(open(path, "w", encoding="utf-8"))
-                line = {"text": record.text, "lang": record.language, "source": record.source}
-                writers[record.language].write(json.dumps(line, ensure_ascii=False) + "\n")  # type: ignore[attr-defined]
-                ranks[record.language].append(hashlib.sha256(f"{seed}\0{record.text}".encode()).digest())
-            if not readable and sizes[file]:
-                raise SeallmError(f"{file} has no readable record: is it UTF-8 text in the format its name says?")
-            advance(sizes[file] // 1000, file.name)
-    if not ranks:
-        reasons: collections.Counter = sum((c.dropped for c in counts.values()), collections.Counter())
-        why = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()) or "no record in any file"
-        raise SeallmError(f"the corpus at {config.path or 'the embedded sample'} is empty after cleaning: {why}")
-    return ranks
+    evaluation: Iterable[pathlib.Path] = (),
+) -> CorpusReport:
+    """Writes `train/LL.jsonl`, `heldout/LL.jsonl` and `dropped.jsonl` into `output` and returns the counts.
+
+    Where the config asks for them, also `parallel/LL.jsonl` and `code_switched/LL.jsonl`. With several tasks the files
+    are parts, `LL-00007.jsonl`. Records are those of `Document`. The held-out part is drawn after near duplicates are
+    gone, by the rank of a hash of text and seed. The documents do not depend on the number of tasks and workers nor on
+    the executor. An interrupted run continues from what it left in `output/work`; what was in `output` before stays
+    until the new corpus is whole.
+
+    Args:
+      evaluation: files or directories of the run's evaluation, which no document may repeat.
+
+    Raises:
+      SeallmError: nothing readable at `config.path`, a task that failed, a full disk, or no document left.
+    """
+    plan = _make_plan(config, output, seed, evaluation, progress)
+    phases: list[Phase] = [CleanPhase(plan), SignPhase(plan), DecidePhase(plan), WritePhase(plan)]
+    if config.frequent_lines.maximum_documents:
+        phases.insert(1, LinePhase(plan))
+    if SupplementPhase.wanted(plan):
+        phases.append(SupplementPhase(plan))
+    _train_quality(plan, progress)
+    run_phases(phases, config.execution, progress)
+    report = CorpusReport()
+    written = [path for phase in (WritePhase, SupplementPhase) for path in (plan.work / phase.name).glob("?????.json")]
+    for path in [*plan.units("clean", COUNTS), *sorted(written)]:
+        report.add(CorpusReport.from_json(read_json(path)))
+    _check(report, config)
+    publish(plan.work, output)
+    shutil.rmtree(plan.work)
+    _warn(report, output, progress)
+    return report
 
 
-def _clean(
-    records: Iterator[Document | Rejected],
-    config: CorpusConfig,
-    duplicates: DuplicateFilter,
-    counts: dict[str, LanguageCounts],
-) -> Iterator[Document | Rejected]:
-    for record in records:
-        if isinstance(record, Rejected):
-            counts[record.language or UNKNOWN].documents_read += 1
-            counts[record.language or UNKNOWN].bytes_read += record.num_bytes
-            yield record
-            continue
-        text = normalize_text(record.text)
-        label = LANGUAGE_ALIASES.get(record.language.lower(), record.language.lower())
-        identified = identify_language(text)
-        language = label or identified
-        entry = counts[language or UNKNOWN]
-        entry.documents_read += 1
-        entry.bytes_read += record.num_bytes
-        if label and identified:
-            entry.identified[identified] += 1
-        reason = None
-        if len(text) < config.minimum_characters:
-            reason = "too short"
-        elif not language:
-            reason = "unknown language"
-        elif config.languages and language not in config.languages:
-            reason = "language not wanted"
-        elif label in KNOWN_LANGUAGES and contradicts_script(text, label):
-            reason = "wrong script"
-        else:
-            reason = duplicates.reason(text)
-        if reason:
-            yield Rejected(record.source, reason, language, record.num_bytes, text[:200])
-        else:
-            yield Document(text, language, record.source)
+def _make_plan(
+    config: CorpusConfig, output: pathlib.Path, seed: int, evaluation: Iterable[pathlib.Path], progress: Progress
+) -> Plan:
+    """The plan, and a working directory that holds nothing of another plan."""
+    files = find_files(config.path)
+    tasks = min(config.execution.tasks, len(files))
+    if tasks < config.execution.tasks:
+        progress.say(f"corpus: {tasks} tasks, for each input file is read by one task")
+    work = (output / WORK).absolute()
+    paths = tuple(str(path.absolute()) for path in evaluation)
+    plan = Plan(work, tuple(files), config, seed, tasks, paths)
+    plan.prepare()
+    return plan
 
 
-def _split(
-    directory: pathlib.Path, ranks: dict[str, list[bytes]], config: CorpusConfig, counts: dict[str, LanguageCounts]
-) -> None:
-    """Moves each language from `all/` to `train/` and `heldout/`."""
-    (directory / "train").mkdir()
-    (directory / "heldout").mkdir()
-    for language, order in ranks.items():
-        entry = counts[language]
-        source = directory / "all" / f"{language}.jsonl"
-        if len(order) < config.minimum_language_documents:
-            entry.dropped["rare language"] += len(order)
-            source.unlink()
-            continue
-        heldout_size = max(1, round(config.holdout_fraction * len(order)))
-        heldout = set(sorted(range(len(order)), key=order.__getitem__)[:heldout_size])
-        with (
-            open(source, encoding="utf-8") as lines,
-            open(directory / "train" / source.name, "w", encoding="utf-8") as train,
-            open(directory / "heldout" / source.name, "w", encoding="utf-8") as held,
-        ):
-            for index, line in enumerate(lines):
-                num_bytes = len(json.loads(line)["text"].encode())
-                if index in heldout:
-                    held.write(line)
-                    entry.heldout_documents += 1
-                    entry.heldout_bytes += num_bytes
-                else:
-                    train.write(line)
-                    entry.train_documents += 1
-                    entry.train_bytes += num_bytes
-        source.unlink()
-    (directory / "all").rmdir()
-    if not any(entry.train_documents for entry in counts.values()):
+def _train_quality(plan: Plan, progress: Progress) -> None:
+    """Puts the quality classifier into the working directory, if the config asks for one."""
+    config, path = plan.config.quality, plan.work / QUALITY_FILE
+    if path.exists():
+        return
+    if config.model:
+        QualityClassifier.load(config.model).save(path)
+    elif config.good:
+        progress.say("corpus: training the quality classifier")
+        QualityClassifier.train(_texts(config.good), _texts(config.bad), seed=plan.seed).save(path)
+
+
+def _texts(path: str) -> Iterable[str]:
+    for file in find_files(path):
+        for record in read_documents(file, CorpusConfig()):
+            if isinstance(record, Document):
+                yield record.text
+
+
+def _check(report: CorpusReport, config: CorpusConfig) -> None:
+    if report.languages:
+        return
+    name = config.path or "the embedded sample"
+    reasons = report.dropped
+    if not reasons:
+        raise SeallmError(f"the corpus at {name} is empty: no record in any file")
+    if set(reasons) == {"rare language"}:
         raise SeallmError(
             f"no language has {config.minimum_language_documents} documents left; "
             "give more text or lower config.corpus.minimum_language_documents"
         )
+    why = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    damage = [sample for counts in report.counts.values() for sample in counts.samples.get(DAMAGED, [])]
+    detail = f" ({damage[0][0]}: {damage[0][1]})" if damage else ""
+    advice = "; are the files UTF-8 text in the format that their names say?" if set(reasons) <= set(UNREADABLE) else ""
+    raise SeallmError(f"the corpus at {name} is empty after cleaning: {why}{detail}{advice}")
+
+
+def _warn(report: CorpusReport, output: pathlib.Path, progress: Progress) -> None:
+    """Names unreadable records, which nobody asked to drop: first the files that could not be read to their end."""
+    unreadable = {reason: n for reason, n in report.dropped.items() if reason in UNREADABLE}
+    samples = [
+        (reason != DAMAGED, source, f"{reason}, nothing after it was read ({text})" if reason == DAMAGED else reason)
+        for counts in report.counts.values()
+        for reason in unreadable
+        for source, text in counts.samples.get(reason, [])
+    ]
+    for _, source, text in sorted(samples)[:NAMED_RECORDS]:
+        progress.say(f"warning: {source}: {text}")
+    if unreadable:
+        total = sum(unreadable.values())
+        progress.say(f"warning: {total} unreadable records were left out; all are in {output}/dropped*.jsonl")

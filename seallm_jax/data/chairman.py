@@ -20,107 +20,42 @@ does not come back. The margin is then 0, and |served - quota| < 1 still.
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 
+from seallm_jax.data.deadline_rule import DONE, IDLE, DeadlineRule
 from seallm_jax.data.open_jobs import Failure, OpenJobs
 from seallm_jax.data.schedule import WeightSchedule
 
-CHUNK_ROWS = 1 << 18
 
-
-def assign_rows(schedule: WeightSchedule) -> np.ndarray:
+def assign_rows(schedule: WeightSchedule, order: np.ndarray | None = None) -> np.ndarray:
     """Source of every row.
 
     Args:
       schedule: integer weights of K sources over N rows.
+      order: where the result goes, such as an array mapped to a file; None makes one.
 
     Returns:
-      uint8 or uint16 [N], indices of sources. |served - quota| < 1 row at every prefix and for every source, and at
+      `order_dtype(K)` [N], indices of sources. |served - quota| < 1 row at every prefix and for every source, and at
       most 1 - 1 / (2k - 2), k the number of sources with weight, unless a source leaves the mixture between whole
       rows. A source without weight at a row does not serve it.
     """
+    if order is None:
+        order = np.empty(schedule.rows, order_dtype(schedule.sources))
     open_jobs = OpenJobs(schedule)
     present = int((schedule.weights > 0).any(axis=0).sum())
     margin = 1 if open_jobs.jobs or present == 1 else -(-schedule.scale // (2 * present - 2))
-    while isinstance(result := _earliest_deadline(schedule, margin, open_jobs.chosen()), Failure):
+    while True:
+        rule = DeadlineRule(schedule, margin, open_jobs.chosen())
+        outcome, row = rule.run(order)
+        if outcome == DONE:
+            return order
+        # too many jobs for the rows that end with the missed deadline; they begin after the last one that could wait
+        failure = Failure(-1, row) if outcome == IDLE else Failure(rule.run(order, watch=row)[1] + 1, row)
         if not open_jobs.jobs:
-            raise AssertionError(f"the deadline rule failed at {result}, which Tijdeman's theorem forbids")
-        open_jobs.exclude(result)
-    return result
+            raise AssertionError(f"the deadline rule failed at {failure}, which Tijdeman's theorem forbids")
+        open_jobs.exclude(failure)
 
 
-def _earliest_deadline(
-    schedule: WeightSchedule, margin: int, chosen: dict[int, list[tuple[int, int, int]]]
-) -> np.ndarray | Failure:
-    """The deadline rule over all rows. `margin` is in units of 1 / scale; 1 stands for none."""
-    sources = schedule.sources
-    order = np.empty(schedule.rows, np.uint8 if sources <= 256 else np.uint16)
-    deadlines = np.empty(schedule.rows if chosen else 0, np.int64)  # kept only where a failure is possible
-    heap: list[int] = []  # deadline * sources + source
-    for start in range(0, schedule.rows, CHUNK_ROWS):
-        stop = min(start + CHUNK_ROWS, schedule.rows)
-        release, key = _jobs(schedule, margin, chosen, start, stop)
-        served = _serve(release, key, start, stop, heap)
-        due, order[start : start + len(served)] = np.divmod(served, sources)
-        late = due[due < np.arange(start, start + len(served))]
-        if chosen:
-            deadlines[start : start + len(served)] = due
-        if late.size:
-            return _overfull(deadlines, int(late[0]))
-        if start + len(served) < stop:
-            return Failure(-1, start + len(served))
-    if heap and (missed := heap[0] // sources) < schedule.rows:
-        return _overfull(deadlines, missed)
-    return order
-
-
-def _overfull(deadlines: np.ndarray, last: int) -> Failure:
-    """The span that ends with a missed deadline: the rows since one was given to a job that could wait longer."""
-    relaxed = np.flatnonzero(deadlines[: last + 1] > last)
-    return Failure(int(relaxed[-1]) + 1 if relaxed.size else 0, last)
-
-
-def _jobs(
-    schedule: WeightSchedule, margin: int, chosen: dict[int, list[tuple[int, int, int]]], start: int, stop: int
-) -> tuple[list[int], list[int]]:
-    """Release rows and keys of the jobs released at rows start .. stop - 1, in order of release."""
-    scale = schedule.scale
-    releases, keys = [], []
-    for source in range(schedule.sources):
-        first, last = (schedule.quota(source, np.array([start, stop])) - margin) // scale + 1
-        jobs = np.arange(first, last)
-        own = chosen.get(source, [])
-        if own:
-            jobs = np.setdiff1d(jobs, [job for job, _, _ in own])
-        release = schedule.row_reaching(source, jobs * scale + margin)
-        deadline = schedule.row_reaching(source, (jobs + 1) * scale - margin + 1)
-        extra = [(row, due) for _, row, due in own if start <= row < stop]
-        if extra:
-            release = np.concatenate([release, [row for row, _ in extra]])
-            deadline = np.concatenate([deadline, [due for _, due in extra]])
-        releases.append(release)
-        keys.append(deadline * schedule.sources + source)
-    release, key = np.concatenate(releases), np.concatenate(keys)
-    by_release = np.argsort(release, kind="stable")
-    return release[by_release].tolist(), key[by_release].tolist()
-
-
-def _serve(release: list[int], key: list[int], start: int, stop: int, heap: list[int]) -> np.ndarray:
-    """int64, keys of the jobs done from row `start` on: up to `stop`, or to a row that has no job to take.
-
-    `heap` holds the jobs that wait, before and after.
-    """
-    push, pop = heapq.heappush, heapq.heappop
-    release.append(stop)  # sentinel
-    served = []
-    job = 0
-    for row in range(start, stop):
-        while release[job] <= row:
-            push(heap, key[job])
-            job += 1
-        if not heap:
-            break
-        served.append(pop(heap))
-    return np.array(served, np.int64)
+def order_dtype(sources: int) -> type[np.uint8] | type[np.uint16]:
+    """The smallest dtype that numbers the sources."""
+    return np.uint8 if sources <= 256 else np.uint16

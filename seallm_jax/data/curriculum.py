@@ -14,32 +14,33 @@ import numpy as np
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.paths import atomic_directory, read_json, value_digest, write_json
 from seallm_jax.core.schema import StageConfig
-from seallm_jax.data.chairman import assign_rows
+from seallm_jax.data.batch_plan import BatchPlan
 from seallm_jax.data.mixture import StagePlan, resolve_mixture
 from seallm_jax.data.row_order import rows_served
 from seallm_jax.data.schedule import WeightSchedule
 from seallm_jax.data.source import Source
+from seallm_jax.data.source_order import SourceOrder
 
-BLOCK_ROWS = 4096
-VERSION = 1
+VERSION = 2
 MANY_EPOCHS = 4  # more repetition than this is worth little (arXiv 2305.16264)
+NAMED = 8  # sources, or notes, that a table names at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
     """A pure function of stages, sources and seed; the data state of a run is one row number and `digest`.
 
-    The source of each row is compiled once and kept (one byte a row), with the counts of each source at every block of
-    4096 rows, so that finding a place costs one block.
+    The source of each row is compiled once and kept, with the counts of each source at every block of rows, so that
+    finding a place costs one block.
 
     Attributes:
       sources: what the rows come from; `assign` returns indices into it.
       stages: the stages as resolved, with notes on what differs from the configuration.
       schedule: exact integer weights of each source at each row.
       sequence_length: T, tokens of a row.
-      batch_rows: rows of a step.
+      batch_rows: rows of a step, where a stage has no batch size of its own.
       seed: the run's seed.
-      order: uint8 or uint16 [total_rows], source of each row.
+      order: source of each row.
     """
 
     sources: tuple[Source, ...]
@@ -48,7 +49,7 @@ class Curriculum:
     sequence_length: int
     batch_rows: int
     seed: int
-    order: np.ndarray
+    order: SourceOrder
 
     @classmethod
     def compile(
@@ -61,13 +62,14 @@ class Curriculum:
         seed: int,
         directory: pathlib.Path | None = None,
     ) -> Curriculum:
-        """Resolves the mixtures and assigns every row (about a second for a million rows of 60 sources).
+        """Resolves the mixtures and assigns every row (about ten seconds for 10^8 rows of 500 sources).
 
         Args:
           stages: the mixture over time.
           sources: names must differ. A source without rows gets nothing.
           sequence_length: tokens (positions) of a row; stage budgets are divided by it.
-          batch_rows: rows of an optimizer step; the total is rounded down to whole batches.
+          batch_rows: rows of an optimizer step in stages without a number of their own; the total is rounded down to
+            whole batches.
           seed: folded into the order of rows within sources.
           directory: where compiled schedules are kept by digest; one that is there is not computed again.
 
@@ -80,23 +82,34 @@ class Curriculum:
         if len(names) > 1 << 16:
             raise SeallmError(f"{len(names)} sources are too many; at most 65536")
         schedule, plans = resolve_mixture(stages, sources, sequence_length=sequence_length, batch_rows=batch_rows)
-        planned = cls(tuple(sources), plans, schedule, sequence_length, batch_rows, seed, np.empty(0, np.uint8))
-        if directory is not None and (directory / _folder(planned.digest)).exists():
-            return cls.load(directory, planned.digest)
-        curriculum = dataclasses.replace(planned, order=assign_rows(schedule))
-        if directory is not None:
-            curriculum.save(directory)
-        return curriculum
+        facts = (tuple(sources), plans, schedule, sequence_length, batch_rows, seed)
+        if directory is None:
+            return cls(*facts, SourceOrder.compile(schedule))
+        digest = cls(*facts, SourceOrder.empty()).digest
+        folder = directory / _folder(digest)
+        if not folder.exists():
+            try:
+                with atomic_directory(folder) as temporary:
+                    cls(*facts, SourceOrder.compile(schedule, temporary))._write_facts(temporary)
+            except SeallmError:
+                if not folder.exists():  # another process of the run may have been first
+                    raise
+        return cls.load(directory, digest)
+
+    @functools.cached_property
+    def batches(self) -> BatchPlan:
+        """Which rows each step takes."""
+        return BatchPlan.of([stage.stop for stage in self.stages], [stage.batch_rows for stage in self.stages])
 
     @property
     def total_rows(self) -> int:
-        """Rows of the whole curriculum, a multiple of batch_rows."""
+        """Rows of the whole curriculum, whole batches."""
         return self.schedule.rows
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole curriculum."""
-        return self.total_rows // self.batch_rows
+        return self.batches.total_steps
 
     @property
     def total_tokens(self) -> int:
@@ -111,13 +124,6 @@ class Curriculum:
             weights.update(np.ascontiguousarray(array, "<i8").tobytes())
         return value_digest(self._description() | {"weights": weights.hexdigest()})
 
-    @functools.cached_property
-    def block_counts(self) -> np.ndarray:
-        """int64 [blocks + 1, K], services of each source before each block of 4096 rows, and in all."""
-        starts = range(0, self.total_rows, BLOCK_ROWS)
-        counts = [np.bincount(self.order[s : s + BLOCK_ROWS], minlength=len(self.sources)) for s in starts]
-        return np.concatenate([np.zeros((1, len(self.sources)), np.int64), np.cumsum(counts, axis=0)])
-
     def assign(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the rows start .. start + count - 1 come from.
 
@@ -129,23 +135,19 @@ class Curriculum:
         """
         if start < 0 or count < 0 or start + count > self.total_rows:
             raise IndexError(f"rows {start} .. {start + count} are outside the curriculum's {self.total_rows} rows")
-        indices = np.array(self.order[start : start + count], np.int32)
-        before = self.served(start)
-        rows = np.empty(count, np.int64)
-        for index in np.unique(indices):
-            places = np.flatnonzero(indices == index)
-            services = before[index] + np.arange(len(places))
-            source = self.sources[index]
-            rows[places] = rows_served(source.name, source.rows, services, self.seed)
-        return indices, rows
+        indices = self.order.read(start, start + count)
+        by_source = np.argsort(indices, kind="stable")
+        first = np.searchsorted(indices[by_source], np.arange(len(self.sources)))
+        services = np.empty(count, np.int64)
+        services[by_source] = np.arange(count) + (self.order.served(start) - first)[indices[by_source]]
+        names, rows_K = [source.name for source in self.sources], np.array([source.rows for source in self.sources])
+        return indices, rows_served(names, rows_K, indices, services, self.seed)
 
     def served(self, prefix: int) -> np.ndarray:
         """int64 [K], how many of the rows 0 .. prefix - 1 each source serves."""
         if not 0 <= prefix <= self.total_rows:
             raise IndexError(f"prefix {prefix} is outside the curriculum's {self.total_rows} rows")
-        block = prefix // BLOCK_ROWS
-        inside = np.bincount(self.order[block * BLOCK_ROWS : prefix], minlength=len(self.sources))
-        return self.block_counts[block] + inside
+        return self.order.served(prefix)
 
     def weights_at(self, row: int) -> np.ndarray:
         """int64 [K], exact weights of one row, in units of 1 / schedule.scale; they sum to schedule.scale."""
@@ -167,7 +169,7 @@ class Curriculum:
         """
         records = []
         for stage in self.stages:
-            notes = " ".join(f"{note}." for note in (*stage.notes, *self._repetition_notes(stage)))
+            notes = " ".join(f"{note}." for note in (*_shortened(stage.notes), *self._repetition_notes(stage)))
             total = self.served(stage.stop)
             rows = total - self.served(stage.start)
             weighted = self.schedule.quotas(stage.stop) > self.schedule.quotas(stage.start)
@@ -190,33 +192,13 @@ class Curriculum:
                 notes = ""
         return records
 
-    def save(self, directory: pathlib.Path) -> pathlib.Path:
-        """Keeps the compiled schedule in `directory` under its digest. Returns its folder."""
-        folder = directory / _folder(self.digest)
-        if folder.exists():
-            return folder
-        try:
-            with atomic_directory(folder) as temporary:
-                np.save(temporary / "order.npy", self.order, allow_pickle=False)
-                np.save(temporary / "starts.npy", self.schedule.starts, allow_pickle=False)
-                np.save(temporary / "weights.npy", self.schedule.weights, allow_pickle=False)
-                order_digest = hashlib.sha256(self.order.tobytes()).hexdigest()
-                record = self._description() | {"digest": self.digest, "order_digest": order_digest}
-                write_json(temporary / "schedule.json", record)
-        except SeallmError:
-            if not folder.exists():  # another process of the run may have been first
-                raise
-        return folder
-
     @classmethod
     def load(cls, directory: pathlib.Path, digest: str) -> Curriculum:
         """Reads the schedule with this digest. Raises SeallmError when it is missing or damaged."""
         folder = directory / _folder(digest)
         record = read_json(folder / "schedule.json")
         try:
-            order, starts, weights = (
-                np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("order", "starts", "weights")
-            )
+            starts, weights = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("starts", "weights"))
             curriculum = cls(
                 sources=tuple(Source(**source) for source in record["sources"]),
                 stages=tuple(StagePlan(**stage | {"notes": tuple(stage["notes"])}) for stage in record["stages"]),
@@ -224,14 +206,18 @@ class Curriculum:
                 sequence_length=record["sequence_length"],
                 batch_rows=record["batch_rows"],
                 seed=record["seed"],
-                order=order,
+                order=SourceOrder.load(folder),
             )
-            intact = hashlib.sha256(order.tobytes()).hexdigest() == record["order_digest"]
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise SeallmError(f"schedule {folder} is damaged ({error}); delete it to have it compiled again") from error
-        if not intact or curriculum.digest != digest:
+        if curriculum.digest != digest or curriculum.order.rows != curriculum.total_rows:
             raise SeallmError(f"schedule {folder} does not match its digest; delete it to have it compiled again")
         return curriculum
+
+    def _write_facts(self, directory: pathlib.Path) -> None:
+        np.save(directory / "starts.npy", self.schedule.starts, allow_pickle=False)
+        np.save(directory / "weights.npy", self.schedule.weights, allow_pickle=False)
+        write_json(directory / "schedule.json", self._description() | {"digest": self.digest})
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -246,12 +232,22 @@ class Curriculum:
 
     def _repetition_notes(self, stage: StagePlan) -> list[str]:
         before, after = self.served(stage.start), self.served(stage.stop)
-        notes = []
-        for index, source in enumerate(self.sources):
-            if source.rows and after[index] > max(MANY_EPOCHS * source.rows, before[index]):
-                epochs = after[index] / source.rows
-                notes.append(f"{source.name} has been read {epochs:.3g} times by the end; above 4 gains little")
-        return notes
+        often = [
+            (float(after[index] / source.rows), source.name)
+            for index, source in enumerate(self.sources)
+            if source.rows and after[index] > max(MANY_EPOCHS * source.rows, before[index])
+        ]
+        if not often:
+            return []
+        often.sort(key=lambda item: -item[0])
+        named = ", ".join(f"{name} {epochs:.3g} times" for epochs, name in often[:NAMED])
+        more = f" and {len(often) - NAMED} more" if len(often) > NAMED else ""
+        return [f"read more than {MANY_EPOCHS} times by the end, which gains little: {named}{more}"]
+
+
+def _shortened(notes: Sequence[str]) -> list[str]:
+    more = [f"and {len(notes) - NAMED} more like these"] if len(notes) > NAMED else []
+    return [*notes[:NAMED], *more]
 
 
 def _folder(digest: str) -> str:

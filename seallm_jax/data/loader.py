@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -13,9 +12,12 @@ import numpy as np
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.languages import Languages
+from seallm_jax.data.batch_plan import BatchPlan
 from seallm_jax.data.curriculum import Curriculum
 from seallm_jax.data.reference import ReferenceLogps
 from seallm_jax.data.row import PackedRow
+from seallm_jax.data.row_arrays import row_arrays
+from seallm_jax.data.shard_index import ShardIndex
 from seallm_jax.data.shards import ShardReader
 
 ASSIGNED_AT_ONCE = 1024  # rows
@@ -74,13 +76,24 @@ class TrainLoader:
 
     @property
     def total_rows(self) -> int:
-        """Rows of the whole curriculum, a multiple of its batch_rows."""
+        """Rows of the whole curriculum, whole batches."""
         return self.curriculum.total_rows
+
+    @property
+    def plan(self) -> BatchPlan:
+        """Which rows each step takes."""
+        return self.curriculum.batches
 
     @property
     def sequence_length(self) -> int:
         """T."""
         return self.curriculum.sequence_length
+
+    @property
+    def document_length(self) -> int:
+        """Usual length of a document in the rows that the curriculum serves; see `usual_document_length`."""
+        served = self.curriculum.served(self.total_rows)
+        return usual_document_length([reader.index for reader in self._readers], served, self.sequence_length)
 
     @property
     def reference_columns(self) -> int:
@@ -94,43 +107,62 @@ class TrainLoader:
         """Changes when the order or the content of the rows changes."""
         return self.curriculum.digest
 
+    def served(self, rows: int) -> dict[str, int]:
+        """How many of the first `rows` rows each source serves, by name."""
+        names = (source.name for source in self.curriculum.sources)
+        return dict(zip(names, self.curriculum.served(rows).tolist(), strict=True))
+
     def __len__(self) -> int:
         return self.total_rows
 
-    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
-        """The fields of a `Batch` for one global row, each [T] (reference_logps: [S])."""
-        sources, rows = self._assigned(row // ASSIGNED_AT_ONCE)
-        source = int(sources[row % ASSIGNED_AT_ONCE])
-        row_in_source = int(rows[row % ASSIGNED_AT_ONCE])
-        packed = self._readers[source][row_in_source]
-        fields = packed.arrays(self.sequence_length, self._languages[source])
+    def read(self, start: int, count: int) -> Batch:
+        """Global rows start .. start + count - 1 as numpy arrays."""
+        sources, rows = self._places(start, count)
+        packed = [PackedRow.empty()] * count
+        for source in np.unique(sources).tolist():
+            here = np.flatnonzero(sources == source).tolist()
+            for place, row in zip(here, self._readers[source].read(rows[here].tolist()), strict=True):
+                packed[place] = row
+        served = sources.tolist()
+        fields = row_arrays(
+            packed,
+            self.sequence_length,
+            [self._languages[source] for source in served],
+            [self._readers[source].index.mode for source in served],
+        )
         if self.reference_columns:
-            fields["reference_logps"] = self._reference(source, row_in_source)
-        return fields
+            fields["reference_logps"] = np.stack(
+                [self._reference(source, row) for source, row in zip(served, rows.tolist(), strict=True)]
+            )
+        return Batch(**fields)
 
     def batches(self, start_row: int = 0, rows: slice | None = None) -> Iterator[Batch]:
-        """Batches of numpy arrays from global row `start_row` to the end.
+        """Batches of numpy arrays from the step that begins at global row `start_row` to the end.
 
         Args:
-          start_row: where to begin: steps done x batch_rows.
-          rows: the rows of each batch that this host reads, 0 <= start < stop <= batch_rows; None for all. The order of
-            the rows does not depend on it.
+          start_row: where to begin: the rows of the steps that are done.
+          rows: the rows of a batch of `curriculum.batch_rows` that this host reads, 0 <= start < stop <= batch_rows; of
+            a batch of another size the same share. None for all. The order of the rows does not depend on it.
 
         Raises:
-          ValueError: rows outside the batch, or a start outside the curriculum.
+          ValueError: rows outside the batch or no whole number of another one, or a row that no step begins with.
         """
         whole = self.curriculum.batch_rows
         start, stop, step = (rows or slice(None)).indices(whole)
-        if step != 1 or start >= stop or not 0 <= start_row <= self.total_rows:
-            raise ValueError(f"rows {rows} of batches of {whole} from row {start_row} of {self.total_rows}")
-        count = (self.total_rows - start_row) // whole
-        if not count:
+        shares = [(edge * size % whole) for edge in (start, stop) for size in self.plan.sizes]
+        if step != 1 or start >= stop or any(shares):
+            raise ValueError(f"rows {rows} of batches of {whole}, with batches of {self.plan.sizes} rows")
+        done = self.plan.steps_before(start_row)
+
+        def place(number: int) -> tuple[int, int]:
+            first, size = self.plan.rows_before(done + number), self.plan.size_at(done + number)
+            return first + start * size // whole, (stop - start) * size // whole
+
+        selection = _Selection(self, self.plan.total_steps - done, place)
+        if not len(selection):
             return
-        local = stop - start
-        selection = _Selection(self, count * local, lambda i: start_row + i // local * whole + start + i % local)
-        dataset = grain.MapDataset.source(selection).batch(local, batch_fn=_stack)
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._prefetch)
-        yield from dataset.to_iter_dataset(options)
+        yield from grain.MapDataset.source(selection).to_iter_dataset(options)
 
     def _ordered(self, references: Mapping[str, ReferenceLogps]) -> list[np.ndarray | None]:
         ordered: list[np.ndarray | None] = []
@@ -157,27 +189,17 @@ class TrainLoader:
         padded[: len(known)] = known
         return padded
 
+    def _places(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Source and row within it of each of these global rows."""
+        first, last = start // ASSIGNED_AT_ONCE, (start + count - 1) // ASSIGNED_AT_ONCE
+        blocks = [self._assigned(block) for block in range(first, last + 1)]
+        inside = slice(start - first * ASSIGNED_AT_ONCE, start - first * ASSIGNED_AT_ONCE + count)
+        sources, rows = (np.concatenate(parts)[inside] for parts in zip(*blocks, strict=True))
+        return sources, rows
+
     def _assign_block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         start = block * ASSIGNED_AT_ONCE
         return self.curriculum.assign(start, min(ASSIGNED_AT_ONCE, self.total_rows - start))
-
-
-def measure_throughput(loader: TrainLoader, *, batches: int = 100, start_row: int = 0) -> dict[str, float]:
-    """Reads `batches` batches and tells the speed: tokens_per_second, batches_per_second, seconds, batches."""
-    iterator = loader.batches(start_row)
-    next(iterator)  # opens the files and starts the threads
-    done = 0
-    begin = time.perf_counter()
-    for _ in zip(range(batches), iterator, strict=False):
-        done += 1
-    seconds = time.perf_counter() - begin
-    tokens = done * loader.curriculum.batch_rows * loader.sequence_length
-    return {
-        "tokens_per_second": tokens / seconds,
-        "batches_per_second": done / seconds,
-        "seconds": seconds,
-        "batches": float(done),
-    }
 
 
 def read_in_order(reader: ShardReader, languages: Languages, batch_rows: int) -> Iterator[tuple[slice, Batch]]:
@@ -187,28 +209,45 @@ def read_in_order(reader: ShardReader, languages: Languages, batch_rows: int) ->
     """
     language_ids = reader.language_ids(languages)
     length = reader.index.sequence_length
-    empty = np.empty(0, np.int64)
     for start in range(0, len(reader), batch_rows):
         stop = min(start + batch_rows, len(reader))
         packed = reader.read(range(start, stop))
-        packed += [PackedRow(empty, empty, empty, empty, empty)] * (batch_rows - len(packed))
-        yield slice(start, stop), _stack([row.arrays(length, language_ids) for row in packed])
+        packed += [PackedRow.empty()] * (batch_rows - len(packed))
+        modes = [reader.index.mode] * batch_rows
+        yield slice(start, stop), Batch(**row_arrays(packed, length, [language_ids] * batch_rows, modes))
+
+
+def usual_document_length(
+    indices: Sequence[ShardIndex], served: Sequence[int] | np.ndarray, sequence_length: int
+) -> int:
+    """Length of the document that a position lies in, on average over the rows served: what attention's work goes by.
+
+    Args:
+      indices: the sources. Those that do not record their lengths are left out.
+      served: rows that each of them serves.
+      sequence_length: T, the largest answer.
+
+    Returns:
+      The nearest power of two, so that other data do not mean another program; 0 where no source knows.
+    """
+    known = [(index, rows / index.rows) for index, rows in zip(indices, served, strict=True) if index.squares]
+    positions = sum(index.positions * epochs for index, epochs in known)
+    if not positions:
+        return 0
+    mean = sum(index.squares * epochs for index, epochs in known) / positions
+    return min(2 ** round(math.log2(mean)), sequence_length)
 
 
 class _Selection:
-    """The rows of one host as a source for Grain: element i is the global row `place(i)`."""
+    """The batches of one host as a source for Grain: element i is the rows `place(i)` = (start, count)."""
 
-    def __init__(self, rows: TrainLoader, length: int, place: Any):
-        self._rows = rows
+    def __init__(self, loader: TrainLoader, length: int, place: Callable[[int], tuple[int, int]]):
+        self._loader = loader
         self._length = length
         self._place = place
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return self._rows[self._place(index)]
-
-
-def _stack(rows: Sequence[dict[str, np.ndarray]]) -> Batch:
-    return Batch(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    def __getitem__(self, index: int) -> Batch:
+        return self._loader.read(*self._place(index))

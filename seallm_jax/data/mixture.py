@@ -11,6 +11,7 @@ import numpy as np
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.schema import StageConfig
+from seallm_jax.data.batch_plan import BatchPlan
 from seallm_jax.data.schedule import WeightSchedule, quantize, scale_bits, spread
 from seallm_jax.data.source import Source
 
@@ -25,12 +26,14 @@ class StagePlan:
       name: the stage's name.
       start, stop: its rows.
       notes: what differs from the configuration, in words.
+      batch_rows: rows of its steps.
     """
 
     name: str
     start: int
     stop: int
     notes: tuple[str, ...]
+    batch_rows: int
 
 
 def resolve_mixture(
@@ -41,7 +44,7 @@ def resolve_mixture(
     Stage s ends at row floor(tokens of the stages up to s / sequence_length). A transition of X rows is cut into
     min(256, X / batch_rows, rounded up) blocks of equal length, each with the weights that its middle row should have.
     Epoch caps hold at the end of a stage, for all rows served since the beginning of the first. Last, the whole
-    schedule is cut to whole batches of `batch_rows`.
+    schedule is cut to whole batches: of `batch_rows`, or of the stage's own.
 
     Raises:
       SeallmError: no source has rows, a mixture without sources, a stage below one row or a total below one batch.
@@ -62,20 +65,21 @@ def resolve_mixture(
             raise SeallmError(
                 f"stage {stage.name!r} has {stage.tokens} tokens, less than one row of {sequence_length}; raise tokens"
             )
-        resolver = _StageResolver(stage, sources, rows, sequence_length, batch_rows, scale, quotas, previous)
+        size = stage.batch_rows or batch_rows
+        resolver = _StageResolver(stage, sources, rows, sequence_length, size, scale, quotas, previous)
         resolved = resolver.resolve()
         segments += resolved
         stop = start + sum(length for length, _ in resolved)
-        plans.append(StagePlan(stage.name, start, stop, tuple(resolver.notes)))
+        plans.append(StagePlan(stage.name, start, stop, tuple(resolver.notes), size))
         start = stop
         if resolved:
             previous = [weight / scale for weight in resolved[-1][1]]
         for length, weights in resolved:
             quotas = [quota + length * weight for quota, weight in zip(quotas, weights, strict=True)]
-    total = start // batch_rows * batch_rows
+    total = BatchPlan.of([plan.stop for plan in plans], [plan.batch_rows for plan in plans]).total_rows
     if total == 0:
         raise SeallmError(
-            f"the curriculum has {start} rows of {sequence_length} tokens, less than one batch of {batch_rows} rows; "
+            f"the curriculum has {start} rows of {sequence_length} tokens, less than one batch of {size} rows; "
             "raise the tokens of its stages (or maximum_epochs), or lower batch_rows"
         )
     plans = [dataclasses.replace(p, start=min(p.start, total), stop=min(p.stop, total)) for p in plans]
@@ -93,11 +97,12 @@ def base_shares(stage: StageConfig, sources: Sequence[Source]) -> tuple[list[flo
     """
     sizes = [source.rows for source in sources]
     notes: list[str] = []
-    if stage.mixture == "explicit":
-        raw = _explicit(stage, sources, notes)
+    if stage.mixture in ("explicit", "group_uniform"):
+        raw = _grouped(stage, sources, notes)
     elif stage.weights:
         raise SeallmError(
-            f"stage {stage.name!r} has weights, which a {stage.mixture} mixture does not use; make it explicit"
+            f"stage {stage.name!r} has weights, which a {stage.mixture} mixture does not use; make it explicit or "
+            "group_uniform"
         )
     else:
         alpha = {"proportional": 1.0, "temperature": stage.alpha, "unimax": 0.0}[stage.mixture]
@@ -127,7 +132,8 @@ def fill(shares: Sequence[float], limits: Sequence[float]) -> tuple[list[float],
     return result, capped
 
 
-def _explicit(stage: StageConfig, sources: Sequence[Source], notes: list[str]) -> list[float]:
+def _grouped(stage: StageConfig, sources: Sequence[Source], notes: list[str]) -> list[float]:
+    alpha = stage.alpha if stage.mixture == "explicit" else 0.0
     members: dict[str, list[int]] = {key: [] for key in stage.weights}
     for index, source in enumerate(sources):
         key = _key_of(source.name, stage.weights)
@@ -138,7 +144,7 @@ def _explicit(stage: StageConfig, sources: Sequence[Source], notes: list[str]) -
         share = stage.weights[key]
         if share > 0 and not indices:
             notes.append(f"{key} matches no source with rows: its share {share:g} is spread over the others")
-        powers = [_power(sources[i].rows, stage.alpha) for i in indices]
+        powers = [_power(sources[i].rows, alpha) for i in indices]
         for i, power in zip(indices, powers, strict=True):
             raw[i] = share * power / math.fsum(powers)
     if not any(raw):
@@ -183,6 +189,10 @@ class _StageResolver:
         stage = self.stage
         new, notes = base_shares(stage, self.sources)
         self.notes += notes
+        if stage.replay and self.previous is None:
+            self.notes.append("no stage comes before this one: there is nothing to replay")
+        elif self.previous is not None:
+            new = [share + stage.replay * (old - share) for share, old in zip(new, self.previous, strict=True)]
         limits = self._limits()
         moving = 0
         if stage.transition != "step":

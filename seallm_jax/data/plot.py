@@ -8,29 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.languages import language_name
 from seallm_jax.core.paths import atomic_file
 from seallm_jax.data.curriculum import Curriculum
-from seallm_jax.data.source import Source
+from seallm_jax.data.source_group import GREY, SourceGroup, source_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURED = 20  # sources with a colour of their own; the others share grey
-PALETTE = (
-    *("#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#6cc5b0", "#9c6b4e", "#ff8ab7", "#97bbf5", "#4d7a1f"),
-    *("#22437a", "#f5d77a", "#b0392b", "#a8dfb0", "#d9c2fa", "#1f7a6c", "#dcc3b2", "#a8447a", "#5fb0d9", "#8a8a2a"),
-)
 FEWEST_BARS = 8  # room for, so that two sources do not fill the page
-GREY = "#b5b5b5"
 INK = "#333333"
 
 
 def plot_mixture(curriculum: Curriculum, path: pathlib.Path) -> None:
     """Draws the shares of the sources over the tokens of the run, and beside it each source's tokens and epochs.
 
-    The bars are in the order of the bands and name them. The largest sources have colours; of more than 20, the rest
-    share grey.
+    The bars are in the order of the areas and name them. The largest sources have colours; of more than 20, the rest
+    share grey, and of more than 40, one bar.
 
     Args:
       curriculum: what to draw.
@@ -44,10 +37,7 @@ def plot_mixture(curriculum: Curriculum, path: pathlib.Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    served = curriculum.served(curriculum.total_rows)
-    weighted = (curriculum.schedule.weights > 0).any(axis=0)
-    drawn = np.flatnonzero(weighted)
-    order = drawn[np.argsort(-curriculum.schedule.quotas(curriculum.total_rows)[drawn], kind="stable")]
+    groups = source_groups(curriculum)
     style: dict[Any, Any] = {
         "font.size": 10,
         "svg.hashsalt": curriculum.digest,
@@ -55,31 +45,25 @@ def plot_mixture(curriculum: Curriculum, path: pathlib.Path) -> None:
         "hatch.linewidth": 0.6,
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(12, max(5.2, 1.6 + 0.24 * len(order))), dpi=100, layout="constrained")
+        figure = Figure(figsize=(12, max(5.2, 1.6 + 0.24 * len(groups))), dpi=100, layout="constrained")
         shares, bars = figure.subplots(1, 2, width_ratios=(1.9, 1))
-        colours = {index: PALETTE[n] if n < COLOURED else GREY for n, index in enumerate(order.tolist())}
-        _draw_shares(shares, curriculum, order, colours)
-        _draw_epochs(bars, curriculum, order, colours, served)
+        _draw_shares(shares, curriculum, groups)
+        _draw_epochs(bars, curriculum, groups)
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         with atomic_file(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
 
 
-def _draw_shares(axes: Axes, curriculum: Curriculum, order: np.ndarray, colours: dict[int, str]) -> None:
+def _draw_shares(axes: Axes, curriculum: Curriculum, groups: list[SourceGroup]) -> None:
     total = curriculum.total_tokens
     tokens, shares = _points(curriculum)
-    bands = shares[:, order[::-1]].T  # the largest source on top
-    tops = np.cumsum(bands, axis=0)
-    for index, low, high in zip(order[::-1].tolist(), tops - bands, tops, strict=True):
-        axes.fill_between(
-            tokens,
-            low,
-            high,
-            facecolor=colours[index],
-            edgecolor=colours[index] if colours[index] == GREY else "white",
-            linewidth=0.4,
-            hatch=_hatch(curriculum.sources[index]),
-        )
+    bottom = np.zeros(len(tokens))
+    for group in reversed(groups):  # the largest source on top
+        top = bottom + shares[:, group.indices].sum(axis=1)
+        edge = GREY if group.colour == GREY else "white"
+        style: dict[str, Any] = {"facecolor": group.colour, "edgecolor": edge, "linewidth": 0.4, "hatch": group.hatch}
+        axes.fill_between(tokens, bottom, top, **style)
+        bottom = top
     for stage in curriculum.stages:
         if stage.stop == stage.start:
             continue
@@ -119,22 +103,21 @@ def _points(curriculum: Curriculum) -> tuple[np.ndarray, np.ndarray]:
     return np.array(rows) * curriculum.sequence_length, schedule.weights[segments] / schedule.scale
 
 
-def _draw_epochs(
-    axes: Axes, curriculum: Curriculum, order: np.ndarray, colours: dict[int, str], served: np.ndarray
-) -> None:
-    epochs = [served[index] / curriculum.sources[index].rows for index in order]
+def _draw_epochs(axes: Axes, curriculum: Curriculum, groups: list[SourceGroup]) -> None:
+    rows = np.array([source.rows for source in curriculum.sources])
+    served = curriculum.served(curriculum.total_rows)
+    epochs = [served[group.indices].sum() / rows[group.indices].sum() for group in groups]
     longest = float(max(epochs))
-    places = range(len(order))
-    for place, index, value in zip(places, order.tolist(), epochs, strict=True):
-        source = curriculum.sources[index]
+    for place, (group, value) in enumerate(zip(groups, epochs, strict=True)):
         axes.barh(
-            place, value, height=0.74, facecolor=colours[index], edgecolor="white", linewidth=0.4, hatch=_hatch(source)
+            place, value, height=0.74, facecolor=group.colour, edgecolor="white", linewidth=0.4, hatch=group.hatch
         )
-        tokens = format_tokens(int(served[index]) * curriculum.sequence_length)
-        axes.text(value + 0.015 * longest, place, f"{value:.3g}× · {tokens}", va="center", fontsize=8.5, color=INK)
-    kinds = {curriculum.sources[index].kind for index in order}
-    axes.set_yticks(places, [_label(curriculum.sources[index], kinds) for index in order], fontsize=9)
-    axes.set_ylim(max(len(order), FEWEST_BARS) - 0.4, -0.6)
+        text = f"{value:.3g}× · {format_tokens(int(served[group.indices].sum()) * curriculum.sequence_length)}"
+        if len(group.indices) > 1:
+            text += f" (up to {(served / np.maximum(rows, 1))[group.indices].max():.3g}×)"
+        axes.text(value + 0.015 * longest, place, text, va="center", fontsize=8.5, color=INK)
+    axes.set_yticks(range(len(groups)), [group.label for group in groups], fontsize=9)
+    axes.set_ylim(max(len(groups), FEWEST_BARS) - 0.4, -0.6)
     axes.set_xlim(0, longest * 1.45)
     axes.set_title("epochs · tokens", fontsize=10, loc="left", color=INK)
     axes.tick_params(axis="y", length=0)
@@ -148,13 +131,3 @@ def format_tokens(count: float) -> str:
         if count >= unit:
             return f"{count / unit:.3g}{name}"
     return f"{count:.0f}"
-
-
-def _label(source: Source, kinds: set[str]) -> str:
-    name = language_name(source.language)
-    name = name if name == source.language else f"{name} ({source.language})"
-    return name if len(kinds) == 1 else f"{name} {source.kind}"
-
-
-def _hatch(source: Source) -> str:
-    return {"text": "", "instructions": "///"}.get(source.kind, "...")

@@ -1,86 +1,27 @@
-"""Packs text, instructions and preferences into the shards tokens/<kind>/<language>/."""
+"""Packs instructions and preferences into the shards tokens/<kind>/<language>/."""
 
 from __future__ import annotations
 
 import collections
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.languages import Languages
-from seallm_jax.core.paths import file_digest, read_json, read_jsonl, value_digest, write_json
+from seallm_jax.core.paths import file_digest, read_json, write_json
 from seallm_jax.core.progress import Progress
 from seallm_jax.data.chat import ChatRenderer
 from seallm_jax.data.formats import MalformedRecordError, to_conversation, to_preference
 from seallm_jax.data.message import Conversation, Preference
-from seallm_jax.data.packing import split_ids
+from seallm_jax.data.pack_summary import Summary, forget_others, inputs_digest, summary_row
 from seallm_jax.data.preferences import encode_preference, is_heldout
 from seallm_jax.data.records import read_records, record_files
 from seallm_jax.data.row import Piece
 from seallm_jax.data.row_packer import RowPacker
-from seallm_jax.data.shards import INDEX_FILE, ShardIndex
-from seallm_jax.data.text import text_ids
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
-VERSION = 1
 SUMMARY_FILE = "summary.json"
-Summary = list[dict[str, Any]]
-
-
-def pack_text(
-    files: Mapping[str, pathlib.Path],
-    tokenizer: Tokenizer,
-    output: pathlib.Path,
-    *,
-    sequence_length: int,
-    progress: Progress,
-    threads: int = 0,
-    bpe_dropout: float = 0.0,
-    seed: int = 0,
-) -> Summary:
-    """Packs running text: each document is `begin_id` (BOS), text, `end_id` (EOS).
-
-    A document longer than a row is cut, and so are a few where rows would not be 99 % full; every target is kept.
-
-    A shard that is there already and was made from the same input is left alone.
-
-    Args:
-      files: language -> JSON lines with `text`.
-      tokenizer: makes the ids.
-      output: the tokens directory; shards go to output/text/<language>.
-      sequence_length: T, positions of a row.
-      progress: a task for each language.
-      threads: for the tokenizer; 0 takes all cores.
-      bpe_dropout: probability of skipping a merge, see `Tokenizer.encode_batch`.
-      seed: of the dropout.
-
-    Returns:
-      One record for each source: source, documents, rows, tokens, fill, truncated (0), dropped (reason -> count).
-
-    Raises:
-      SeallmError: a missing or damaged input file, or a full disk.
-    """
-    _forget_others(output / "text", set(files))
-    summary = []
-    for language, file in sorted(files.items()):
-        directory = output / "text" / language
-        dropped = {"bpe_dropout": bpe_dropout, "seed": seed} if bpe_dropout else {}
-        inputs = _inputs_digest(tokenizer, sequence_length, {"file": file_digest(file)} | dropped)
-        index = _finished(directory, inputs)
-        if index is None:
-            packer = RowPacker(directory, sequence_length, may_cut=True)
-            with progress.task(f"packing text/{language}", total=_count_lines(file)) as advance:
-                found = text_ids(tokenizer, _texts(file), threads=threads, dropout=bpe_dropout, seed=seed)
-                for number, ids in enumerate(found):
-                    parts = split_ids(ids, sequence_length)
-                    packer.add_document([[Piece(part, document=number)] for part in parts])
-                    advance(1)
-            index = packer.finish(
-                kind="text", language=language, tokenizer_digest=tokenizer.digest, inputs_digest=inputs
-            )
-        summary.append(summary_row(index))
-    return summary
 
 
 def pack_conversations(
@@ -90,6 +31,7 @@ def pack_conversations(
     output: pathlib.Path,
     *,
     sequence_length: int,
+    anchor: bool = False,
     identify: Callable[[str], str] | None,
     progress: Progress,
 ) -> Summary:
@@ -104,6 +46,7 @@ def pack_conversations(
       languages: the run's languages; others are dropped.
       output: the tokens directory; shards go to output/instructions/<language>.
       sequence_length: T.
+      anchor: begin each row with a token that all conversations see, as `packing.mode = anchor` does with text.
       identify: text -> language code, for records without `lang` or `language`; None drops those.
       progress: one task.
 
@@ -114,10 +57,11 @@ def pack_conversations(
       SeallmError: nothing to read, no conversation at all, or a chat template that does not suit a conversation.
     """
     renderer = ChatRenderer(tokenizer)
+    capacity = sequence_length - anchor
 
     def pieces(conversation: Conversation, document: int) -> tuple[list[Piece], bool]:
         chat = renderer.encode(conversation.messages, position=conversation.position)
-        ids, learned = chat.ids[: sequence_length + 1], chat.learned[1 : sequence_length + 1]
+        ids, learned = chat.ids[: capacity + 1], chat.learned[1 : capacity + 1]
         truncated = len(chat.ids) > len(ids)
         return ([Piece(ids, document=document, learned=learned)] if learned.any() else []), truncated
 
@@ -128,6 +72,7 @@ def pack_conversations(
         languages,
         output,
         sequence_length=sequence_length,
+        anchor=anchor,
         maximum_items=0,
         parse=to_conversation,
         pieces=pieces,
@@ -173,6 +118,7 @@ def pack_preferences(
         languages,
         output,
         sequence_length=sequence_length,
+        anchor=False,
         maximum_items=maximum_pairs,
         parse=to_preference,
         pieces=pieces,
@@ -184,19 +130,6 @@ def pack_preferences(
     )
 
 
-def summary_row(index: ShardIndex) -> dict[str, Any]:
-    """What a summary table says of a shard."""
-    return {
-        "source": index.name,
-        "documents": index.documents,
-        "rows": index.rows,
-        "tokens": index.tokens,
-        "fill": index.fill,
-        "truncated": index.details.get("truncated", 0),
-        "dropped": index.details.get("dropped", {}),
-    }
-
-
 def _pack_records(
     kind: str,
     path: pathlib.Path,
@@ -205,6 +138,7 @@ def _pack_records(
     output: pathlib.Path,
     *,
     sequence_length: int,
+    anchor: bool,
     maximum_items: int,
     parse: Callable,
     pieces: Callable,
@@ -215,7 +149,7 @@ def _pack_records(
     progress: Progress,
 ) -> Summary:
     files = [file for file, _ in record_files(path, ranking=kind == "preferences")]
-    inputs = _inputs_digest(
+    inputs = inputs_digest(
         tokenizer,
         sequence_length,
         {
@@ -223,6 +157,7 @@ def _pack_records(
             "files": [[file.name, file_digest(file)] for file in files],
             "layouts": [layout for _, layout in record_files(path, ranking=kind == "preferences")],
             "maximum_items": maximum_items,
+            "anchor": anchor,
             "languages": list(languages.codes),
             "template": tokenizer.chat_template,
             "identified": identify is not None,
@@ -232,7 +167,7 @@ def _pack_records(
     done = output / kind / SUMMARY_FILE
     if done.exists() and (record := read_json(done)).get("inputs_digest") == inputs:
         return record["summary"]
-    _forget_others(output / kind, set())
+    forget_others(output / kind, ())
     packers: dict[str, RowPacker] = {}
     unplaced: collections.Counter[str] = collections.Counter()
     try:
@@ -244,7 +179,10 @@ def _pack_records(
                     continue
                 if language not in packers:
                     packers[language] = RowPacker(
-                        output / kind / language, sequence_length, maximum_items=maximum_items
+                        output / kind / language,
+                        sequence_length,
+                        anchor=tokenizer.begin_id if anchor else None,
+                        maximum_items=maximum_items,
                     )
                 packer = packers[language]
                 if not keep(item):
@@ -257,7 +195,11 @@ def _pack_records(
                     packer.drop(unlearnable)
         indices = [
             packers[language].finish(
-                kind=kind, language=language, tokenizer_digest=tokenizer.digest, inputs_digest=inputs
+                kind=kind,
+                language=language,
+                tokenizer_digest=tokenizer.digest,
+                inputs_digest=inputs,
+                mode="anchor" if anchor else "intra_document",
             )
             for language in sorted(packers)
         ]
@@ -284,32 +226,6 @@ def _parsed(records: Iterator, parse: Callable, dropped: collections.Counter, ad
             yield parse(record)
         except MalformedRecordError as error:
             dropped[str(error)] += 1
-
-
-def _inputs_digest(tokenizer: Tokenizer, sequence_length: int, more: dict[str, Any]) -> str:
-    own = {"version": VERSION, "tokenizer": tokenizer.digest, "sequence_length": sequence_length}
-    return value_digest(own | {"bos": tokenizer.begin_id, "eos": tokenizer.end_id} | more)
-
-
-def _texts(file: pathlib.Path) -> Iterator[str]:
-    for number, record in enumerate(read_jsonl(file), start=1):
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise SeallmError(f"record {number} of {file} has no text; run the corpus stage again")
-        yield record["text"]
-
-
-def _forget_others(directory: pathlib.Path, languages: set[str]) -> None:
-    """Removes the index of every shard of another language, which an earlier input has left behind."""
-    for index in directory.glob(f"*/{INDEX_FILE}"):
-        if index.parent.name not in languages:
-            index.unlink()
-
-
-def _finished(directory: pathlib.Path, inputs: str) -> ShardIndex | None:
-    if not (directory / INDEX_FILE).exists():
-        return None
-    index = ShardIndex.read(directory)
-    return index if index.inputs_digest == inputs else None
 
 
 def _count_lines(file: pathlib.Path) -> int:

@@ -1,9 +1,10 @@
-"""Packed rows on disk: one ArrayRecord file and one index for each source."""
+"""Packed rows on disk: one index and one or more ArrayRecord files for each source."""
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
 import hashlib
+import itertools
 import pathlib
 import threading
 from collections.abc import Sequence
@@ -13,107 +14,45 @@ import numpy as np
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.languages import Languages
-from seallm_jax.core.paths import read_json, write_json
 from seallm_jax.data.row import PackedRow
+from seallm_jax.data.shard_index import INDEX_FILE, ShardIndex, ShardPart, finish_shard
 from seallm_jax.data.source import Source
 
-ROWS_FILE = "rows.array_record"
-INDEX_FILE = "index.json"
-VERSION = 1
 
-
-@dataclasses.dataclass(frozen=True)
-class ShardIndex:
-    """What is in a shard.
-
-    Attributes:
-      kind: text, instructions or preferences.
-      language: language of the source.
-      languages: what the language numbers in the rows stand for.
-      sequence_length: T.
-      tokenizer_digest: of the tokenizer that made the ids.
-      inputs_digest: of everything that the shard was made from.
-      rows: packed rows.
-      documents: documents (conversations, pairs) in them.
-      positions: positions in use.
-      tokens: positions whose target is learned.
-      bytes: size of the file of rows.
-      max_segments: the largest number of segments in a row.
-      digest: SHA-256 of all rows.
-      details: what else packing found: documents truncated, documents dropped by reason.
-      version: of the format.
-    """
-
-    kind: str
-    language: str
-    languages: tuple[str, ...]
-    sequence_length: int
-    tokenizer_digest: str
-    inputs_digest: str
-    rows: int
-    documents: int
-    positions: int
-    tokens: int
-    bytes: int
-    max_segments: int
-    digest: str
-    details: dict[str, Any] = dataclasses.field(default_factory=dict)
-    version: int = VERSION
-
-    @property
-    def name(self) -> str:
-        """Name of the source, kind/language."""
-        return f"{self.kind}/{self.language}"
-
-    @property
-    def fill(self) -> float:
-        """Share of all positions that is in use."""
-        return self.positions / max(self.rows * self.sequence_length, 1)
-
-    @classmethod
-    def read(cls, directory: pathlib.Path) -> ShardIndex:
-        """The index in `directory`. Raises SeallmError when it is missing, damaged or of another version."""
-        path = directory / INDEX_FILE
-        record = read_json(path)
-        try:
-            index = cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
-        except (KeyError, TypeError) as error:
-            raise SeallmError(f"shard index {path} is damaged: {error} is missing; pack the source again") from None
-        if index.version != VERSION:
-            raise SeallmError(f"shard index {path} has version {index.version}, not {VERSION}; pack the source again")
-        return dataclasses.replace(index, languages=tuple(index.languages))
-
-    def write(self, directory: pathlib.Path) -> None:
-        """Writes `index.json`."""
-        write_json(directory / INDEX_FILE, dataclasses.asdict(self) | {"fill": self.fill})
+def rows_file(directory: pathlib.Path, part: int = 0) -> pathlib.Path:
+    """The ArrayRecord file of one part of a shard."""
+    return directory / f"rows-{part:05d}.array_record"
 
 
 class ShardWriter:
-    """Writes rows one after another, then the index; a shard without an index does not exist.
+    """Writes rows one after another. A shard without an index does not exist.
 
-    Use as a context manager; the index is written by `finish`.
+    Use as a context manager. `finish` closes the file and writes the index of a shard of one part; where a shard has
+    several, each has a writer of its own that ends with `finish_part`, and `finish_shard` writes the index.
     """
 
-    def __init__(self, directory: pathlib.Path):
+    def __init__(self, directory: pathlib.Path, part: int = 0):
         from array_record.python.array_record_module import ArrayRecordWriter
 
         self._directory = directory
-        self._path = directory / ROWS_FILE
+        self._path = rows_file(directory, part)
+        self._open = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
             (directory / INDEX_FILE).unlink(missing_ok=True)
             self._writer = ArrayRecordWriter(str(self._path), "group_size:1,uncompressed")
         except (OSError, RuntimeError) as error:
-            raise SeallmError(f"cannot write {self._path}: {error}") from error
+            raise self._failure(error) from error
         self._digest = hashlib.sha256()
         self._open = True
-        self.rows = self.positions = self.tokens = self.max_segments = 0
+        self.rows = self.positions = self.tokens = self.max_segments = self.squares = 0
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._open:
+            self._open = False
             self._writer.close()
 
     def write(self, row: PackedRow) -> bool:
@@ -125,32 +64,45 @@ class ShardWriter:
         try:
             self._writer.write(data)
         except (OSError, RuntimeError) as error:
-            raise SeallmError(f"cannot write {self._path}: {error}") from error
-        self._digest.update(len(data).to_bytes(8, "little") + data)
+            raise self._failure(error) from error
+        _add(self._digest, data)
         self.rows += 1
         self.positions += row.length
+        self.squares += int((row.positions**2).sum())
         self.tokens += weighted
-        self.max_segments = max(self.max_segments, len(row.positions))
+        self.max_segments = max(self.max_segments, len(row.table))
         return True
 
-    def finish(self, **description: Any) -> ShardIndex:
-        """Closes the file and writes the index. `description` holds the fields of ShardIndex that rows do not tell."""
+    def finish_part(self, *, documents: int, truncated: int = 0, dropped: dict[str, int] | None = None) -> ShardPart:
+        """Closes the file; the arguments are what its rows do not tell, as in `ShardPart`."""
+        self._open = False
         try:
             self._writer.close()
+            size = self._path.stat().st_size
         except (OSError, RuntimeError) as error:
-            raise SeallmError(f"cannot write {self._path}: {error}") from error
-        self._open = False
-        index = ShardIndex(
+            raise self._failure(error) from error
+        return ShardPart(
             rows=self.rows,
+            documents=documents,
             positions=self.positions,
             tokens=self.tokens,
-            bytes=self._path.stat().st_size,
+            squares=self.squares,
+            bytes=size,
             max_segments=self.max_segments,
             digest=self._digest.hexdigest(),
-            **description,
+            truncated=truncated,
+            dropped=dropped or {},
         )
-        index.write(self._directory)
-        return index
+
+    def finish(self, *, documents: int, **description: Any) -> ShardIndex:
+        """Closes the file and writes the index. `description`: the fields of ShardIndex that rows do not tell."""
+        return finish_shard(self._directory, [self.finish_part(documents=documents)], **description)
+
+    def _failure(self, error: Exception) -> SeallmError:
+        return SeallmError(
+            f"cannot write {self._path}: {_first_line(error)}; make room and give the same command again, "
+            "it continues with what is not finished"
+        )
 
 
 class ShardReader:
@@ -177,39 +129,43 @@ class ShardReader:
                 f"{self.directory} was made with tokenizer {self.index.tokenizer_digest[:12]}, not with "
                 f"{tokenizer_digest[:12]}; pack the source again"
             )
-        self._path = self.directory / ROWS_FILE
-        size = self._path.stat().st_size if self._path.exists() else -1
-        if size != self.index.bytes:
-            found = f"has {size} bytes" if size >= 0 else "is missing"
-            raise SeallmError(f"{self._path} {found}, its index says {self.index.bytes}; pack the source again")
+        for number, part in enumerate(self.index.parts):
+            path = rows_file(self.directory, number)
+            size = path.stat().st_size if path.exists() else -1
+            if size != part.bytes:
+                found = f"has {size} bytes" if size >= 0 else "is missing"
+                raise SeallmError(f"{path} {found}, its index says {part.bytes}; pack the source again")
+        self._rows = self.index.rows
+        self._ends = list(itertools.accumulate(part.rows for part in self.index.parts))
         self._lock = threading.Lock()
-        self._reader: Any = None
+        self._parts: dict[int, Any] = {}
 
     def __len__(self) -> int:
-        return self.index.rows
+        return self._rows
 
     def __getitem__(self, row: int) -> PackedRow:
         return self.read([row])[0]
 
     def read(self, rows: Sequence[int]) -> list[PackedRow]:
-        """These rows, in this order. Raises SeallmError, naming the shard, when one is damaged."""
-        try:
-            records = self._records()
-            return [PackedRow.from_bytes(records[row]) for row in rows]
-        except SeallmError as error:
-            raise SeallmError(f"{self._path}: {error}") from error
-        except (OSError, RuntimeError, ValueError, IndexError) as error:
-            raise SeallmError(f"{self._path} cannot be read ({_first_line(error)}); pack the source again") from error
+        """These rows, in this order. Raises SeallmError, naming file and row, when one is damaged."""
+        packed = []
+        for row in rows:
+            part, place, data = self._record(row)
+            try:
+                packed.append(PackedRow.from_bytes(data))
+            except SeallmError as error:
+                raise SeallmError(f"{rows_file(self.directory, part)}, row {place}: {error}") from None
+        return packed
 
     def verify(self) -> None:
-        """Reads every row and compares the digest. Raises SeallmError when it differs."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self), 256):
-            for row in self.read(range(start, min(start + 256, len(self)))):
-                data = row.to_bytes()
-                digest.update(len(data).to_bytes(8, "little") + data)
-        if digest.hexdigest() != self.index.digest:
-            raise SeallmError(f"{self._path} does not match the digest in its index; pack the source again")
+        """Reads every row and compares the digests. Raises SeallmError when one differs."""
+        for number, part in enumerate(self.index.parts):
+            digest = hashlib.sha256()
+            for row in range(self._ends[number] - part.rows, self._ends[number]):
+                _add(digest, self._record(row)[2])
+            if digest.hexdigest() != part.digest:
+                path = rows_file(self.directory, number)
+                raise SeallmError(f"{path} does not match the digest in its index; pack the source again")
 
     def source(self) -> Source:
         """This shard as a source of a curriculum."""
@@ -219,17 +175,39 @@ class ShardReader:
         """int32, the run's language id of each language of the shard. Raises SeallmError for one it does not have."""
         return np.array([languages.id_of(code) for code in self.index.languages], np.int32)
 
-    def _records(self) -> Any:
-        if self._reader is None:
-            from array_record.python.array_record_data_source import ArrayRecordDataSource
+    def _record(self, row: int) -> tuple[int, int, bytes]:
+        """(part, row in it, bytes) of one row."""
+        if not 0 <= row < self._rows:
+            raise IndexError(f"row {row} of {self._rows} rows in {self.directory}")
+        part = bisect.bisect_right(self._ends, row)
+        place = row - self._ends[part] + self.index.parts[part].rows
+        reader = self._parts.get(part) or self._open(part)
+        try:  # alone: reading several at once costs more processor time than it saves
+            return part, place, reader.read([place])[0]
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
+            raise self._unreadable(part, _first_line(error), place) from error
 
-            with self._lock:
-                if self._reader is None:
-                    reader = ArrayRecordDataSource(str(self._path), reader_options={"max_parallelism": "0"})
-                    if len(reader) != self.index.rows:
-                        raise SeallmError(f"it holds {len(reader)} rows, its index says {self.index.rows}")
-                    self._reader = reader
-        return self._reader
+    def _open(self, part: int) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        with self._lock:
+            if part not in self._parts:
+                try:
+                    reader = ArrayRecordReader(
+                        str(rows_file(self.directory, part)), options="max_parallelism:0,readahead_buffer_size:0"
+                    )
+                    rows = reader.num_records()
+                except (OSError, RuntimeError, ValueError) as error:
+                    raise self._unreadable(part, _first_line(error)) from error
+                if rows != self.index.parts[part].rows:
+                    raise self._unreadable(part, f"it holds {rows} rows, its index says {self.index.parts[part].rows}")
+                self._parts[part] = reader
+            return self._parts[part]
+
+    def _unreadable(self, part: int, why: str, row: int | None = None) -> SeallmError:
+        path = rows_file(self.directory, part)
+        where = path if row is None else f"{path}, row {row}:"
+        return SeallmError(f"{where} cannot be read ({why}); pack the source again")
 
 
 def open_shards(directory: pathlib.Path, *, tokenizer_digest: str | None = None) -> list[ShardReader]:
@@ -246,6 +224,10 @@ def open_shards(directory: pathlib.Path, *, tokenizer_digest: str | None = None)
     if not readers:
         raise SeallmError(f"there are no packed rows below {directory}; run the pack stage on text that is long enough")
     return readers
+
+
+def _add(digest: Any, data: bytes) -> None:
+    digest.update(len(data).to_bytes(8, "little") + data)
 
 
 def _first_line(error: Exception) -> str:

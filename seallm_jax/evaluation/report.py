@@ -39,6 +39,7 @@ class ReportData:
       seconds: stage -> wall time.
       command: what reproduces the run.
       corpus: `CorpusReport.table()`.
+      dropped: `CorpusReport.dropped_table()`.
       fertility: rows of `tokenization.fertility.fertility_table()`.
       mixture: rows of `Curriculum.table()`.
       mixture_plot: .svg or .png file.
@@ -58,6 +59,7 @@ class ReportData:
     seconds: Mapping[str, float] | None = None
     command: str | None = None
     corpus: Sequence[Row] | None = None
+    dropped: Sequence[Row] | None = None
     fertility: Sequence[Row] | None = None
     mixture: Sequence[Row] | None = None
     mixture_plot: str | pathlib.Path | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from seallm_jax.core.batch import Batch
 from seallm_jax.data.packing import pack, split_ids
 from seallm_jax.data.row import PackedRow, Piece
+from seallm_jax.data.row_arrays import row_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +66,10 @@ class ScoredRows:
         Returns:
           The batch, with weight 1 where a target is scored, and int64 [B, T], the text that each position belongs to.
         """
-        shape = (count, self._sequence_length)
-        fields = {
-            field.name: np.zeros(shape, np.float32 if field.name == "loss_weights" else np.int32)
-            for field in dataclasses.fields(Batch)
-            if field.name != "reference_logps"
-        }
-        owners_BxT = np.zeros(shape, np.int64)
+        owners_BxT = np.zeros((count, self._sequence_length), np.int64)
+        rows = []
         for row, items in enumerate(self._rows[start : start + count]):
-            packed = PackedRow.of([self._pieces[item] for item in items])
-            for name, values in packed.arrays(self._sequence_length, np.zeros(1, np.int32)).items():
-                fields[name][row] = values
-            owners_BxT[row, : packed.length] = np.repeat([self._owners[item] for item in items], packed.positions)
-        return Batch(**fields), owners_BxT
+            rows.append(PackedRow.of([self._pieces[item] for item in items]))
+            owners_BxT[row, : rows[-1].length] = np.repeat([self._owners[item] for item in items], rows[-1].positions)
+        rows += [PackedRow.empty()] * (count - len(rows))
+        return Batch(**row_arrays(rows, self._sequence_length, [np.zeros(1, np.int32)] * count)), owners_BxT

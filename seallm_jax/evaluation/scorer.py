@@ -16,9 +16,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
+from seallm_jax.core.schema import KernelConfig
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.evaluation.rows import ScoredRows, ScoredText
-from seallm_jax.kernels.cross_entropy.api import linear_log_probability
 from seallm_jax.models.decoder import Decoder
 
 
@@ -58,7 +58,7 @@ class Scorer:
         compute_dtype: Any = jnp.float32,
         mesh: jax.sharding.Mesh | None = None,
         rules: ShardingRules = ShardingRules(),
-        attention_implementation: str = "auto",
+        kernels: KernelConfig = KernelConfig(),
     ):
         """
         Args:
@@ -67,7 +67,7 @@ class Scorer:
           batch_rows: rows per forward pass, over all devices.
           compute_dtype: dtype of the forward pass. float32 by default: bfloat16 rounds away small differences.
           mesh: where given, rows are split over it by `rules`; the result is the same.
-          attention_implementation: see `seallm_jax.kernels.attention.api.attention`.
+          kernels: implementations of attention and cross-entropy.
 
         Raises:
           SeallmError: a sequence length or a number of rows that cannot be.
@@ -84,8 +84,7 @@ class Scorer:
         self._rows = batch_rows
         self._graph, self._state = nnx.split(model)
         self._mesh, self._rules = mesh, rules
-        options = {"compute_dtype": jnp.dtype(compute_dtype), "mesh": mesh, "rules": rules}
-        options["attention_implementation"] = attention_implementation
+        options = {"compute_dtype": jnp.dtype(compute_dtype), "mesh": mesh, "rules": rules, "kernels": kernels}
         self._options = tuple(options.items())
 
     def score(
@@ -131,17 +130,7 @@ class Scorer:
 def _log_probabilities(graph: Any, options: tuple[tuple[str, Any], ...], state: Any, batch: Batch) -> jax.Array:
     """float32 [B, T], the log-probability of each target."""
     forward = dict(options)
-    model = nnx.merge(graph, state)
-    hidden_BxTxM = model(batch.tokens, batch.positions, batch.segment_ids, **forward)
-    log_probability_BxT = linear_log_probability(
-        hidden_BxTxM,
-        model.output_matrix(),
-        batch.targets,
-        logical_size=model.config.vocabulary_size,
-        soft_cap=model.config.logit_soft_cap,
-        mesh=forward["mesh"],
-        rules=forward["rules"],
-    ).log_probability
+    log_probability_BxT = nnx.merge(graph, state).log_probability(batch, **forward).log_probability
     if forward["mesh"] is None:
         return log_probability_BxT
     # replicated, so that every process can read all of it

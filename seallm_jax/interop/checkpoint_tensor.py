@@ -25,12 +25,6 @@ class CheckpointTensor:
     rows: tuple[Weight, ...]
     layer: int | None
 
-    @property
-    def copied_by_rows(self) -> bool:
-        """Whether the tensor is not a layer's, and has the parameter's own layout: its rows can be copied by blocks."""
-        (first, *others) = self.rows
-        return self.layer is None and not others and first.part is None and first.ours == "".join(first.theirs)
-
 
 def weight_groups(config: ModelConfig) -> list[tuple[Weight, ...]]:
     """The rows of the family's weight table, those that share a tensor together, in the order of the table."""

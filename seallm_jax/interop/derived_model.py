@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from seallm_jax.core.progress import Progress
 from seallm_jax.core.schema import ModelConfig
 from seallm_jax.interop.checkpoint_tensor import CheckpointTensor, checkpoint_tensors
 from seallm_jax.interop.export_model import SHARD_BYTES, ExportSummary
+from seallm_jax.interop.finite import is_finite
 from seallm_jax.interop.model_card import ModelCard
 from seallm_jax.interop.model_files import CONFIG, GENERATION_CONFIG, ModelFiles
 from seallm_jax.interop.tensor_files import DTYPES
-from seallm_jax.interop.tensor_writer import TensorSpec, write_tensors
+from seallm_jax.interop.tensor_writer import TensorSpec, TensorWriter
 from seallm_jax.interop.tokenizer_files import copy_tokenizer
 from seallm_jax.models.families.registry import family_named
 
@@ -67,21 +68,21 @@ def write_derived_model(
         atomic_directory(output) as folder,
         (progress or Progress.silent()).task(f"writing {output.name}", total=len(specs)) as advance,
     ):
-
-        def blocks() -> Iterator[np.ndarray]:
-            for each in tensors:
-                with np.errstate(over="ignore"):  # told below, with the tensor's name
-                    block = np.ascontiguousarray(tensor(each).astype(stored))
-                if not np.isfinite(block.astype(np.float32)).all():
-                    raise SeallmError(f"tensor {each.name} holds values that are not finite in {name}; use bfloat16")
-                yield block
-                advance(1, each.name)
-
-        files = write_tensors(folder, specs, blocks(), dtype=stored, shard_bytes=shard_bytes)
+        writer = TensorWriter(folder, specs, dtype=stored, shard_bytes=shard_bytes)
+        for each in tensors:
+            with np.errstate(over="ignore"):  # told below, with the tensor's name
+                array = np.ascontiguousarray(tensor(each).astype(stored))
+            if not is_finite(array):
+                raise SeallmError(f"tensor {each.name} holds values that are not finite in {name}; use bfloat16")
+            writer.write(each.name, array)
+            advance(1, each.name)
+        writer.finish()
         copy_tokenizer(base.directory, folder)
         write_json(folder / CONFIG, values)
         if (base.directory / GENERATION_CONFIG).is_file():
             shutil.copyfile(base.directory / GENERATION_CONFIG, folder / GENERATION_CONFIG)
         facts = {"parameters": count, "dtype": name, "vocabulary": config.vocabulary_size, "layers": config.num_layers}
         (folder / "README.md").write_text(card.render(facts), encoding="utf-8")
-    return ExportSummary(output, tuple(files), len(specs), count, count * stored.itemsize, name, config.vocabulary_size)
+    return ExportSummary(
+        output, tuple(writer.files), len(specs), count, count * stored.itemsize, name, config.vocabulary_size
+    )

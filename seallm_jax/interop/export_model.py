@@ -21,9 +21,9 @@ from seallm_jax.interop.checkpoint_tensor import checkpoint_tensors
 from seallm_jax.interop.export_config import generation_values, model_values
 from seallm_jax.interop.model_card import ModelCard
 from seallm_jax.interop.model_files import CONFIG, GENERATION_CONFIG, ModelFiles
-from seallm_jax.interop.parameter_blocks import Piece, parameter_blocks, parameter_pieces
+from seallm_jax.interop.parameter_writer import Piece, parameter_pieces, write_parameters
 from seallm_jax.interop.tensor_files import DTYPES
-from seallm_jax.interop.tensor_writer import TensorSpec, write_tensors
+from seallm_jax.interop.tensor_writer import TensorSpec, TensorWriter
 from seallm_jax.interop.tokenizer_files import TokenizerFolder
 from seallm_jax.models.layout import path_name
 
@@ -95,10 +95,11 @@ def export_model(
         with together.step("write", collectives=pieces):
             if plan is not None:
                 with atomic_directory(output) as folder:
-                    blocks = parameter_blocks(pieces, config, stored, advance=advance)
-                    files = write_tensors(folder, specs, blocks, dtype=stored, shard_bytes=shard_bytes)
+                    writer = TensorWriter(folder, specs, dtype=stored, shard_bytes=shard_bytes)
+                    write_parameters(pieces, config, writer, stored, advance=advance)
+                    writer.finish()
                     plan.write_files(folder, card, count)
-                summary = dataclasses.replace(summary, files=tuple(files))
+                summary = dataclasses.replace(summary, files=tuple(writer.files))
     return summary
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
+import math
 import os
 import pathlib
 import threading
@@ -24,16 +24,12 @@ from seallm_jax.interop.expected_tensors import find_tensors
 from seallm_jax.interop.fresh_memory import fresh_memory
 from seallm_jax.interop.hub import model_folder
 from seallm_jax.interop.model_files import ModelFiles
+from seallm_jax.interop.tensor_block import Bounds, TensorBlock, tensor_blocks
 from seallm_jax.interop.tensor_files import STORED_TYPES, TensorFiles, TensorInfo
 from seallm_jax.interop.tiled_copy import copy_tiled
 from seallm_jax.models.decoder import Decoder
 from seallm_jax.models.families.weight import Weight
 from seallm_jax.models.layout import abstract_decoder, parameter_shardings, path_name
-
-BLOCK_BYTES = 16 << 20  # rows of a large matrix are read in blocks of this size
-SCRATCH_BYTES = 512 << 20  # what all threads together may hold besides the parameters
-
-Bounds = tuple[tuple[int, int], ...]  # start and stop of each dimension
 
 
 class ImportedModel(NamedTuple):
@@ -66,8 +62,8 @@ def import_model(
     """Reads a checkpoint into the stacked layout, tensor by tensor, each device's share to where it belongs.
 
     All names, shapes and dtypes are checked before memory is spent. Each process reads what its own devices hold.
-    Beside the parameters, memory holds one tensor a thread, `SCRATCH_BYTES` at most unless one tensor is larger, and on
-    an accelerator the shares that are on their way to it.
+    Beside the parameters, memory holds one block a thread, and on an accelerator the shares that are on their way to
+    it.
 
     Args:
       source: folder with config.json, safetensors files and the tokenizer, or a model's name on the Hub.
@@ -149,9 +145,7 @@ class _Reader:
 
     def __init__(self, found: Mapping[str, TensorInfo], config: ModelConfig):
         self._found, self._config = found, config
-        largest = max((info.nbytes for info in found.values()), default=1)
-        threads = max(1, min(os.cpu_count() or 1, 16, SCRATCH_BYTES // max(min(largest, SCRATCH_BYTES), 1)))
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads)
+        self._pool = concurrent.futures.ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, 16)))
         self._scratch = threading.local()
 
     def __enter__(self) -> _Reader:
@@ -164,60 +158,34 @@ class _Reader:
         """Reads one tensor, or that of each layer, into the shares of the parameters that it holds."""
         work = []
         for tensor in tensors:
-            if tensor.copied_by_rows:
-                info = self._found[tensor.name]
-                rows = max(1, BLOCK_BYTES * tensor.shape[0] // max(info.nbytes, 1))
-                starts = range(0, tensor.shape[0], rows)
-                (share,) = shares.values()
-                work += [self._pool.submit(self._copy_rows, tensor, share, start, rows) for start in starts]
-            else:
-                work.append(self._pool.submit(self._copy, tensor, shares))
+            itemsize = STORED_TYPES[self._found[tensor.name].dtype].itemsize
+            work += [
+                self._pool.submit(self._copy, block, shares) for block in tensor_blocks(tensor, self._config, itemsize)
+            ]
         for done in work:
             done.result()
 
-    def _copy_rows(self, tensor: CheckpointTensor, share: _Shares, start: int, rows: int) -> None:
-        """Rows of a matrix that lies in the file as it does here."""
-        info, stop = self._found[tensor.name], min(start + rows, tensor.shape[0])
-        wanted = [bounds for bounds in share.arrays if bounds[0][0] < stop and start < bounds[0][1]]
-        if not wanted:
-            return
-        row_bytes = info.nbytes // tensor.shape[0]
-        block = self._memory((stop - start) * row_bytes)
-        dataclasses.replace(info, offset=info.offset + start * row_bytes, shape=(stop - start, *info.shape[1:])).read(
-            block
-        )
-        view = block.view(STORED_TYPES[info.dtype]).reshape(stop - start, *info.shape[1:])
-        for bounds in wanted:
-            (low, high), *others = bounds
-            first, last = max(start, low), min(stop, high)
-            part = view[(slice(first - start, last - start), *(slice(*span) for span in others))]
-            copy_tiled(share.arrays[bounds][first - low : last - low], part)
-
-    def _copy(self, tensor: CheckpointTensor, shares: Mapping[str, _Shares]) -> None:
-        """A whole tensor, or of it the range of bytes that holds what this process needs."""
-        info = self._found[tensor.name]
-        memory = self._memory(info.nbytes)
-        stored = memory.view(STORED_TYPES[info.dtype]).reshape(tensor.shape)
-        copies: list[tuple[np.ndarray, np.ndarray]] = []
-        for row in tensor.rows:
-            view = row.from_checkpoint(stored, self._config)
-            for bounds, target in shares[row.path].arrays.items():
-                if tensor.layer is not None:
-                    (low, high), bounds = bounds[0], bounds[1:]
-                    if not low <= tensor.layer < high:
-                        continue
-                    target = target[tensor.layer - low]
-                part = view[tuple(slice(*span) for span in bounds)]
-                if part.size:
-                    # smaller than the target where that pads the vocabulary
-                    copies.append((target[tuple(slice(size) for size in part.shape)], part))
+    def _copy(self, block: TensorBlock, shares: Mapping[str, _Shares]) -> None:
+        """A block, or of it the range of bytes that holds what this process needs."""
+        info = self._found[block.tensor.name]
+        stored = STORED_TYPES[info.dtype]
+        memory = self._memory(math.prod(block.shape) * stored.itemsize)
+        array = memory.view(stored).reshape(block.shape)
+        copies = []
+        for row in block.tensor.rows:
+            for bounds, share in shares[row.path].arrays.items():
+                shared = block.shared(array, row, bounds, self._config)
+                if shared is not None:
+                    index, source = shared
+                    copies.append((share[index], source))
         if not copies:
             return
-        spans = [np.lib.array_utils.byte_bounds(part) for _, part in copies]
-        begin = memory.ctypes.data
-        info.read(memory, min(low for low, _ in spans) - begin, max(high for _, high in spans) - begin)
-        for target, part in copies:
-            copy_tiled(target, part)
+        spans = [np.lib.array_utils.byte_bounds(source) for _, source in copies]
+        low = min(low for low, _ in spans) - memory.ctypes.data
+        high = max(high for _, high in spans) - memory.ctypes.data
+        info.read(memory[low:high], block.first_element * stored.itemsize + low)
+        for target, source in copies:
+            copy_tiled(target, source)
 
     def _memory(self, size: int) -> np.ndarray:
         """uint8 [size], the same memory each time in a thread."""

@@ -38,8 +38,8 @@ class TensorInfo:
         """Size in the file."""
         return int(np.prod(self.shape, dtype=np.int64)) * STORED_TYPES[self.dtype].itemsize
 
-    def read(self, buffer: np.ndarray, start: int = 0, stop: int | None = None) -> None:
-        """Reads bytes `start:stop` of the tensor into the same bytes of `buffer` (uint8, the whole tensor's size).
+    def read(self, buffer: np.ndarray, start: int = 0) -> None:
+        """Fills `buffer` (uint8) with the tensor's bytes from `start` on.
 
         Files are read, not mapped: what is in memory is counted there, and a file that shrinks meanwhile is an error
         and not a crash.
@@ -47,8 +47,7 @@ class TensorInfo:
         Raises:
           SeallmError: the file ends early or cannot be read.
         """
-        stop = self.nbytes if stop is None else stop
-        view = memoryview(buffer.data)[start:stop]
+        view = memoryview(buffer.data)
         try:
             with open(self.file, "rb", buffering=0) as stream:
                 stream.seek(self.offset + start)

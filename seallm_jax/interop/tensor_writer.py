@@ -1,4 +1,4 @@
-"""Safetensors shards written piece by piece: no shard, and no tensor larger than a few blocks, is held in memory."""
+"""Safetensors shards written block by block: no shard, and no tensor larger than a few blocks, is held in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,51 +30,75 @@ class TensorSpec:
         return math.prod(self.shape) * dtype.itemsize
 
 
-def write_tensors(
-    directory: pathlib.Path,
-    tensors: Sequence[TensorSpec],
-    blocks: Iterable[np.ndarray],
-    *,
-    dtype: np.dtype,
-    shard_bytes: int,
-) -> list[str]:
-    """Writes tensors in order to model.safetensors, or to numbered shards and an index. Returns the file names.
+class TensorWriter:
+    """Writes tensors in blocks, in any order, from any thread, to model.safetensors or to numbered shards and an index.
 
     A shard takes tensors until the next one would make it larger than `shard_bytes`.
 
-    Args:
-      directory: exists.
-      tensors: what the files hold, in this order.
-      blocks: the tensors' elements in order, C-contiguous arrays of `dtype`. A tensor may come in several blocks;
-        none reaches from one tensor into the next.
-      dtype: float32, float16 or bfloat16.
-      shard_bytes: largest size of a file, unless one tensor is larger.
-
-    Raises:
-      ValueError: the blocks are not those of `tensors`.
-      OSError: the disk is full or the path cannot be written.
+    Attributes:
+      files: names of the files.
     """
-    shards = list(_shards(tensors, dtype, shard_bytes))
-    names = [SINGLE]
-    if len(shards) > 1:
-        names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
-    remaining = iter(blocks)
-    for file, shard in zip(names, shards, strict=True):
-        with open(directory / file, "wb") as stream:
-            stream.write(_header(shard, dtype))
+
+    def __init__(self, directory: pathlib.Path, tensors: Sequence[TensorSpec], *, dtype: np.dtype, shard_bytes: int):
+        """Writes the files' headers.
+
+        Args:
+          directory: exists.
+          tensors: what the files hold, in this order.
+          dtype: float32, float16 or bfloat16.
+          shard_bytes: largest size of a file, unless one tensor is larger.
+
+        Raises:
+          OSError: the disk is full or the path cannot be written.
+        """
+        self._directory, self._dtype = directory, dtype
+        self._writing = threading.Lock()
+        self._missing = sum(tensor.nbytes(dtype) for tensor in tensors)
+        shards = list(_shards(tensors, dtype, shard_bytes))
+        self.files = [SINGLE]
+        if len(shards) > 1:
+            self.files = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+        self._places: dict[str, tuple[str, int, int]] = {}  # file, first byte and last
+        for file, shard in zip(self.files, shards, strict=True):
+            header = _header(shard, dtype)
+            (directory / file).write_bytes(header)
+            position = len(header)
             for tensor in shard:
-                missing = tensor.nbytes(dtype)
-                while missing > 0:
-                    block = next(remaining, None)
-                    if block is None or block.dtype != dtype or block.nbytes > missing:
-                        raise ValueError(f"{tensor.name} lacks {missing} bytes of {dtype}")
-                    stream.write(block.reshape(-1).view(np.uint8).data)
-                    missing -= block.nbytes
-    if len(shards) > 1:
-        weight_map = {tensor.name: file for file, shard in zip(names, shards, strict=True) for tensor in shard}
-        total = sum(tensor.nbytes(dtype) for tensor in tensors)
-        write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    return names
+                self._places[tensor.name] = file, position, position + tensor.nbytes(dtype)
+                position += tensor.nbytes(dtype)
+
+    def write(self, name: str, block: np.ndarray, first: int = 0) -> None:
+        """Writes elements of a tensor.
+
+        Args:
+          name: of the tensor.
+          block: C-contiguous, of the writer's dtype.
+          first: elements of the tensor before the block.
+
+        Raises:
+          ValueError: another dtype, or more than the tensor has.
+          OSError: the disk is full.
+        """
+        file, position, end = self._places[name]
+        position += first * self._dtype.itemsize
+        if block.dtype != self._dtype or position + block.nbytes > end:
+            raise ValueError(f"{name} has no place for {block.size} {block.dtype} behind {first}")
+        view = block.reshape(-1).view(np.uint8).data
+        # one at a time: the system lets one thread write a file, and the others would spin for it
+        with self._writing, open(self._directory / file, "r+b", buffering=0) as stream:
+            stream.seek(position)
+            while view.nbytes:
+                view = view[stream.write(view) :]
+            self._missing -= block.nbytes
+
+    def finish(self) -> None:
+        """Writes the index, if there is to be one. Raises ValueError if elements were not written."""
+        if self._missing:
+            raise ValueError(f"{self._missing} bytes were not written")
+        if len(self.files) > 1:
+            total = sum(end - begin for _, begin, end in self._places.values())
+            weight_map = {name: file for name, (file, _, _) in self._places.items()}
+            write_json(self._directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
 def _shards(tensors: Sequence[TensorSpec], dtype: np.dtype, shard_bytes: int) -> Iterator[list[TensorSpec]]:

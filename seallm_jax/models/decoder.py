@@ -7,22 +7,27 @@ V padded vocabulary, L layers, S slots of the cache. Where arrays lie on a mesh 
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
+from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.schema import ModelConfig, RopeConfig
+from seallm_jax.core.schema import KernelConfig, ModelConfig, RopeConfig
 from seallm_jax.core.sharding import ShardingRules, constrain
 from seallm_jax.kernels.attention.api import attention
+from seallm_jax.kernels.cross_entropy.api import linear_log_probability
+from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.precision import matmul_precision
 from seallm_jax.models.alibi import alibi_slopes
 from seallm_jax.models.attention import Attention, Context
 from seallm_jax.models.cache import KeyValueCache
 from seallm_jax.models.mlp import MLP
 from seallm_jax.models.norm import hidden_norm
+from seallm_jax.models.remat import LAYER_INPUT, rematerialize
 from seallm_jax.models.rotary import RotaryTable, rotary_table
 
 
@@ -66,10 +71,10 @@ class Decoder(nnx.Module):
         *,
         cache: KeyValueCache | None = None,
         compute_dtype: Any = jnp.bfloat16,
-        remat: Literal["none", "full"] = "none",
+        remat: str = "none",
         mesh: jax.sharding.Mesh | None = None,
         rules: ShardingRules = ShardingRules(),
-        attention_implementation: str = "auto",
+        kernels: KernelConfig = KernelConfig(),
     ) -> Any:
         """Hidden states of packed rows, ready for the output matrix.
 
@@ -80,9 +85,9 @@ class Decoder(nnx.Module):
           cache: keys and values of earlier tokens of the same documents; the new ones are appended.
           compute_dtype: dtype of activations and of the operands of matrix products. Norms, softmax and rotary angles
             are float32, so with float32 nothing is rounded.
-          remat: recompute each layer in the backward pass (full), or keep everything (none).
+          remat: what the backward pass computes again, see `core.train_config.TrainConfig`.
           mesh: lay activations out on this mesh, by `rules`.
-          attention_implementation: see `seallm_jax.kernels.attention.api.attention`.
+          kernels: implementation of attention, and what it needs to know.
 
         Returns:
           [B, T, M] in `compute_dtype`, after the final norm. With a cache, that and the cache with the new tokens.
@@ -108,7 +113,10 @@ class Decoder(nnx.Module):
             alibi_slopes_H=slopes_H,
             mesh=mesh,
             rules=rules,
-            implementation=attention_implementation,
+            context_parallelism=kernels.context_parallelism,
+            document_length=kernels.document_length,
+            anchor=kernels.anchor,
+            implementation=kernels.attention,
         )
         everywhere, nearby = self._kinds_of_layers(positions_BxT, segment_ids_BxT)
 
@@ -116,7 +124,7 @@ class Decoder(nnx.Module):
         alike = len(set(self.config.local_layers)) < 2
 
         def run_layer(carry, xs):
-            hidden_BxTxM, cache = carry
+            hidden_BxTxM, cache = checkpoint_name(carry[0], LAYER_INPUT), carry[1]
             index, local, parameters = xs
             if alike:
                 kind = nearby if any(self.config.local_layers) else everywhere
@@ -125,8 +133,7 @@ class Decoder(nnx.Module):
             context = Context(kind.rotary, functools.partial(attend, window=kind.window), place)
             return nnx.merge(graph, parameters)(hidden_BxTxM, context, cache, index), None
 
-        if remat == "full":
-            run_layer = jax.checkpoint(run_layer, prevent_cse=False)
+        run_layer = rematerialize(run_layer, remat, mesh)
         # Gathered before the cast, so that the gradient of a frequent token's row is summed in float32.
         hidden_BxTxM = self.embedding.rows(tokens_BxT).astype(compute_dtype)
         if self.config.embedding_scale != 1.0:
@@ -137,6 +144,33 @@ class Decoder(nnx.Module):
         (hidden_BxTxM, cache), _ = jax.lax.scan(run_layer, (hidden_BxTxM, cache), xs)
         hidden_BxTxM = self.final_norm(hidden_BxTxM)
         return hidden_BxTxM if cache is None else (hidden_BxTxM, cache.advance(segment_ids_BxT, positions_BxT))
+
+    def log_probability(
+        self,
+        batch: Batch,
+        *,
+        mesh: jax.sharding.Mesh | None = None,
+        rules: ShardingRules = ShardingRules(),
+        kernels: KernelConfig = KernelConfig(),
+        **forward: Any,
+    ) -> TokenLogProbability:
+        """Log-probability of each target of packed rows, and whether it is the most likely token; [B, T] each.
+
+        Logits never exist all at once. Arguments are those of `__call__`, and `kernels.cross_entropy`.
+        """
+        hidden_BxTxM = self(
+            batch.tokens, batch.positions, batch.segment_ids, mesh=mesh, rules=rules, kernels=kernels, **forward
+        )
+        return linear_log_probability(
+            hidden_BxTxM,
+            self.output_matrix(),
+            batch.targets,
+            logical_size=self.config.vocabulary_size,
+            soft_cap=self.config.logit_soft_cap,
+            mesh=mesh,
+            rules=rules,
+            implementation=kernels.cross_entropy,
+        )
 
     def output_matrix(self) -> jax.Array:
         """[V, M] in the parameters' dtype: the head, or the embedding when they are tied."""

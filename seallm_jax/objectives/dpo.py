@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import SeallmError
@@ -19,7 +20,9 @@ from seallm_jax.objectives.losses import LossSums, sum_by_index, sum_by_segment
 from seallm_jax.objectives.segment_log_probability import segment_log_probabilities
 
 
-def build(config: ObjectiveConfig, num_languages: int, **forward: Any) -> Callable[[Decoder, Batch], LossSums]:
+def build(
+    config: ObjectiveConfig, num_languages: int, *, token_bytes: np.ndarray | None = None, **forward: Any
+) -> Callable[[Decoder, Batch], LossSums]:
     """Sum over pairs, with the difference of log-ratios
 
         x = (log p(chosen) - log p_ref(chosen)) - (log p(rejected) - log p_ref(rejected)),
@@ -28,8 +31,10 @@ def build(config: ObjectiveConfig, num_languages: int, **forward: Any) -> Callab
     `sft_coefficient` x the chosen reply's negative log-likelihood per token (arXiv 2404.19733).
 
     The count is the number of pairs. Metrics have TRL's names: rewards/chosen, rewards/rejected, rewards/margins,
-    rewards/accuracies, logps/chosen, logps/rejected. `forward` goes to `Decoder.__call__`.
+    rewards/accuracies, logps/chosen, logps/rejected. `forward` goes to `Decoder.log_probability`.
     """
+
+    del token_bytes  # the loss is of pairs
 
     def objective(model: Decoder, batch: Batch) -> LossSums:
         if batch.reference_logps is None:

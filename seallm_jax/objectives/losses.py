@@ -16,7 +16,7 @@ class LossSums:
     Attributes:
       loss: float32 scalar, sum of the losses; the only differentiable part.
       count: float32 scalar, what to divide `loss` by: weighted tokens, or preference pairs.
-      by_language: {"loss": [L], "count": [L]} float32, the same by language id.
+      by_language: {"loss": [L], "count": [L]} float32, the same by language id. An objective of tokens may add "bytes".
       metrics: name -> (sum, count), float32 scalars.
     """
 

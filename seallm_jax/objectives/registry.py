@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import UsageError
 from seallm_jax.core.schema import ObjectiveConfig
@@ -16,18 +18,19 @@ OBJECTIVES = {"language_modeling": language_modeling.build, "dpo": dpo.build}
 
 
 def build_objective(
-    config: ObjectiveConfig, num_languages: int, **forward: Any
+    config: ObjectiveConfig, num_languages: int, *, token_bytes: np.ndarray | None = None, **forward: Any
 ) -> Callable[[Decoder, Batch], LossSums]:
     """The objective that `config.name` names.
 
     Args:
       config: the objective's configuration.
       num_languages: length of the sums by language.
-      **forward: options of `Decoder.__call__`: compute_dtype, remat, mesh, rules, attention_implementation.
+      token_bytes: int [V], UTF-8 bytes that each id stands for, where losses by language shall come per byte, too.
+      **forward: options of `Decoder.log_probability`: compute_dtype, remat, mesh, rules, kernels.
 
     Raises:
       UsageError: an objective that does not exist.
     """
     if config.name not in OBJECTIVES:
         raise UsageError(f"objective.name is {config.name!r}; use one of {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[config.name](config, num_languages, **forward)
+    return OBJECTIVES[config.name](config, num_languages, token_bytes=token_bytes, **forward)

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from seallm_jax.core.batch import Batch
-from seallm_jax.core.sharding import ShardingRules
-from seallm_jax.kernels.cross_entropy.api import linear_log_probability
 from seallm_jax.models.decoder import Decoder
 from seallm_jax.objectives.losses import sum_by_segment
 
@@ -21,20 +19,11 @@ def segment_log_probabilities(model: Decoder, batch: Batch, num_segments: int, *
       model: the decoder.
       batch: packed rows; with weight 1 on replies and 0 on prompts, the result is the log-probability of the reply.
       num_segments: S; segments beyond it are left out.
-      **forward: options of `Decoder.__call__`.
+      **forward: options of `Decoder.log_probability`.
 
     Returns:
       float32 [B, S] in nats; column s is segment s + 1, 0 where a row has no such segment.
     """
-    hidden_BxTxM = model(batch.tokens, batch.positions, batch.segment_ids, **forward)
-    log_probability_BxT = linear_log_probability(
-        hidden_BxTxM,
-        model.output_matrix(),
-        batch.targets,
-        logical_size=model.config.vocabulary_size,
-        soft_cap=model.config.logit_soft_cap,
-        mesh=forward.get("mesh"),
-        rules=forward.get("rules", ShardingRules()),
-    ).log_probability
+    log_probability_BxT = model.log_probability(batch, **forward).log_probability
     weights_BxT = batch.loss_weights.astype(jnp.float32)
     return sum_by_segment(log_probability_BxT * weights_BxT, batch.segment_ids, num_segments)

@@ -25,14 +25,20 @@ class Core:
       clock_hz: bundles in a second.
       flops_per_cycle: of all matrix units together, bfloat16.
       product_cycles: how long one matrix instruction keeps its unit busy, bfloat16 and float32.
+      cores: of a device, which share the independent part of a kernel's grid.
     """
 
     clock_hz: float
     flops_per_cycle: int
     product_cycles: tuple[int, int]
+    cores: int = 1
 
 
-CORES = {"v5e": Core(1.5e9, 131_072, (16, 8)), "v6e": Core(1.75e9, 524_288, (8, 4))}
+CORES = {
+    "v5e": Core(1.5e9, 131_072, (16, 8)),
+    "v5p": Core(1.75e9, 262_144, (16, 8), cores=2),
+    "v6e": Core(1.75e9, 524_288, (8, 4)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +102,7 @@ def read_kernel(text: str, core: Core) -> KernelCycles:
     Raises:
       SeallmError: the text has no loop, or no matrix product in a region of its own.
     """
-    bundles = _split(text)
-    first_loop = next((i for i, bundle in enumerate(bundles) if _label(bundle) == "LB"), None)
-    targets: dict[int, int] = {}
-    for index, bundle in enumerate(bundles):
-        for _, region in _MARK.findall(bundle):
-            targets.setdefault(int(region), index)
-    branches = [(i, targets.get(int(m[1]), -1)) for i, bundle in enumerate(bundles) for m in _BRANCH.finditer(bundle)]
-    last_loop = max((i for i, target in branches if 0 <= target <= i), default=None)
-    if first_loop is None or last_loop is None:
-        raise SeallmError("the compiler's bundles show no loop over the steps of the kernel; is its grid one step?")
-    end = last_loop + 1 + _DELAY_SLOTS
+    bundles, first_loop, end, branches = _grid_loop(text)
     regions = [
         _Region(i + 1 + _DELAY_SLOTS, target)
         for i, target in branches
@@ -134,6 +130,20 @@ def read_kernel(text: str, core: Core) -> KernelCycles:
     )
 
 
+def read_step(text: str, core: Core) -> int:
+    """The cycles of a step of a kernel that does the same in every step.
+
+    What it does in some steps only, such as writing first zeros, is counted in each.
+
+    Raises:
+      SeallmError: the steps hold a loop, whose turns the bundles do not tell.
+    """
+    bundles, first, end, branches = _grid_loop(text)
+    if any(first < target <= i for i, target in branches):
+        raise SeallmError("the steps of the kernel hold a loop")
+    return replay(bundles[first:end], core)
+
+
 def replay(bundles: Sequence[str], core: Core) -> int:
     """Cycles of bundles that run one after another: a cycle each, and waiting for matrix units that are busy."""
     free: dict[str, int] = {}
@@ -145,6 +155,21 @@ def replay(bundles: Sequence[str], core: Core) -> int:
             now = max(now, free.get(unit, 0) - _QUEUED * busy)
             free[unit] = max(now, free.get(unit, 0)) + busy
     return max([now, *free.values()])
+
+
+def _grid_loop(text: str) -> tuple[list[str], int, int, list[tuple[int, int]]]:
+    """All bundles, the first of the loop over the grid, the end of that loop, and (bundle, target) of all branches."""
+    bundles = _split(text)
+    first_loop = next((i for i, bundle in enumerate(bundles) if _label(bundle) == "LB"), None)
+    targets: dict[int, int] = {}
+    for index, bundle in enumerate(bundles):
+        for _, region in _MARK.findall(bundle):
+            targets.setdefault(int(region), index)
+    branches = [(i, targets.get(int(m[1]), -1)) for i, bundle in enumerate(bundles) for m in _BRANCH.finditer(bundle)]
+    last_loop = max((i for i, target in branches if 0 <= target <= i), default=None)
+    if first_loop is None or last_loop is None:
+        raise SeallmError("the compiler's bundles show no loop over the steps of the kernel; is its grid one step?")
+    return bundles, first_loop, last_loop + 1 + _DELAY_SLOTS, branches
 
 
 def _split(text: str) -> list[str]:

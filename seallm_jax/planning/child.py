@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import topologies
 
 from seallm_jax.core.config import build
@@ -21,6 +22,7 @@ from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.paths import write_json
 from seallm_jax.core.schema import MeshConfig, ModelConfig, PackingConfig, TrainConfig
+from seallm_jax.models.flops import training_flops
 from seallm_jax.planning.topology import GIB, Topology
 from seallm_jax.training.step import StepProgram, build_step
 
@@ -58,7 +60,9 @@ def compile_plan(request: dict[str, Any]) -> dict[str, Any]:
         total_steps=1000,
         num_languages=request["num_languages"],
         reference_columns=2 * packing.maximum_pairs if train.objective.name == "dpo" else 0,
-        first_new_row=model.vocabulary_size - 1,  # any row: it changes neither memory nor time
+        # any values: they change neither memory nor time
+        first_new_row=model.vocabulary_size - 1,
+        token_bytes=np.ones(model.vocabulary_size, np.int32),
     )
     plan = {
         "topology": topology.name,
@@ -67,7 +71,7 @@ def compile_plan(request: dict[str, Any]) -> dict[str, Any]:
         "batch_rows": train.batch_rows,
         "sequence_length": packing.sequence_length,
         "capacity_bytes": topology.chip.hbm_bytes,
-        "model_flops": _model_flops(model, train.batch_rows, packing.sequence_length) / mesh.size,
+        "model_flops": training_flops(model, train.batch_rows, packing.sequence_length, causal=True) / mesh.size,
     }
     return plan | _argument_sizes(program) | _compile(program, topology.chip.hbm_bytes)
 
@@ -115,17 +119,6 @@ def _argument_sizes(program: StepProgram) -> dict[str, int]:
 def _bytes_on_a_device(leaf: jax.ShapeDtypeStruct) -> int:
     assert leaf.sharding is not None
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-
-def _model_flops(model: ModelConfig, rows: int, positions: int) -> float:
-    M, heads = model.hidden_size, model.num_heads * model.head_size
-    attention = 2 * M * heads + 2 * M * model.num_key_value_heads * model.head_size
-    mlp = (3 if model.gated else 2) * M * model.intermediate_size
-    matrices = model.num_layers * (attention + mlp) + model.vocabulary_size * M
-    # scores and values: 2 products x 2 operations x 3 (forward, and backward twice), for each pair that is seen
-    local, window = sum(model.local_layers), min(model.sliding_window, positions)
-    pairs = (model.num_layers - local) * positions**2 / 2 + local * window * (positions - window / 2)
-    return rows * (6.0 * matrices * positions + 12.0 * heads * pairs)
 
 
 if __name__ == "__main__":

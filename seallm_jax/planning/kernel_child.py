@@ -1,7 +1,8 @@
-"""The process that compiles attention kernels for a TPU: `python -m seallm_jax.planning.kernel_child ANSWER < REQUEST`.
+"""The process that compiles kernels for a TPU: `python -m seallm_jax.planning.kernel_child ANSWER < REQUEST`.
 
 JSON in and out. Its environment, and the folder for the compiler's dumps, are set by `kernel_costs.read_costs` before
-libtpu is loaded. All variants take queries, keys and values as [B, T, heads, D], and run forward and backward.
+libtpu is loaded. All variants of attention take queries, keys and values as [B, T, heads, D]. Everything runs forward
+and backward.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,6 +30,8 @@ from seallm_jax.kernels.attention.block_sizes import BlockSizes, choose_block_si
 from seallm_jax.kernels.attention.pallas_tpu import pallas_tpu_attention
 from seallm_jax.kernels.attention.schedule import first_visible, list_steps
 from seallm_jax.planning.bundles import CORES, read_kernel
+from seallm_jax.planning.cross_entropy_child import cross_entropy_compilers
+from seallm_jax.planning.estimated_cycles import estimated_cycles
 
 KERNELS = {  # by the names of the dumped files; the first that fits
     "backward_queries": "packed_attention_backward_queries",
@@ -44,13 +48,18 @@ _PACKAGES = {
 def main() -> None:
     """Reads the request; writes {"costs": {name: costs of a variant, or {"error": message}}}."""
     answer, request = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
-    write_json(answer, {"costs": {name: _costs(request, variant) for name, variant in request["variants"].items()}})
+    compilers = (_attention_compilers if request["operator"] == "attention" else cross_entropy_compilers)(request)
+    write_json(answer, {"costs": {name: _costs(request, run) for name, run in compilers.items()}})
 
 
-def _costs(request: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
+def _attention_compilers(request: dict[str, Any]) -> dict[str, Callable[[pathlib.Path], dict[str, Any]]]:
+    return {name: functools.partial(_attention, request, variant) for name, variant in request["variants"].items()}
+
+
+def _costs(request: dict[str, Any], run: Callable[[pathlib.Path], dict[str, Any]]) -> dict[str, Any]:
     dumps = pathlib.Path(request["dumps"])
     try:
-        return _compile(request, variant, dumps)
+        return run(dumps)
     except ImportError as error:
         return {"error": f"{error.name} is not installed"}
     except (jax.errors.JaxRuntimeError, SeallmError, ValueError, NotImplementedError) as error:
@@ -60,7 +69,7 @@ def _costs(request: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
             file.unlink()
 
 
-def _compile(request: dict[str, Any], variant: dict[str, Any], dumps: pathlib.Path) -> dict[str, Any]:
+def _attention(request: dict[str, Any], variant: dict[str, Any], dumps: pathlib.Path) -> dict[str, Any]:
     T, H, K, D, rows = (request[key] for key in ("positions", "heads", "key_value_heads", "head_size", "rows"))
     devices: Any = topologies.get_topology_desc(topology_name=request["topology"], platform="tpu").devices
     mesh = build_mesh(MeshConfig(), devices)
@@ -97,7 +106,7 @@ def _compile(request: dict[str, Any], variant: dict[str, Any], dumps: pathlib.Pa
         raise SeallmError(f"the compiler dumped the bundles of {sorted(kernels)} only")
     result = {
         "kernels": kernels,
-        "outside_cycles": _estimated_cycles(compiled),
+        "outside_cycles": estimated_cycles(compiled),
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
     }
     if sizes is not None:
@@ -155,20 +164,7 @@ def _listing_cycles(T: int, rows: int, sizes: BlockSizes, mesh: jax.sharding.Mes
 
     everywhere = NamedSharding(mesh, PartitionSpec())
     compiled: Any = jax.jit(lists).lower(jax.ShapeDtypeStruct((rows, T), jnp.int32, sharding=everywhere)).compile()
-    return _estimated_cycles(compiled)
-
-
-def _estimated_cycles(compiled: Any) -> int | None:
-    """The compiler's estimates of all operations; none for Pallas kernels, and 2**63 - 1 where it does not know.
-
-    None where this version of JAX cannot read the program that libtpu made.
-    """
-    try:
-        program = compiled.as_text()
-    except jax.errors.JaxRuntimeError:
-        return None
-    estimates = (int(cycles) for cycles in re.findall(r'"estimated_cycles":"(\d+)"', program))
-    return sum(cycles for cycles in estimates if cycles < 2**62)
+    return estimated_cycles(compiled)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What attention costs on a TPU, without a TPU: cycles of compiled kernels times the steps that documents make."""
+"""What kernels cost on a TPU, without a TPU: cycles of compiled kernels times the steps that they take."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ from seallm_jax.core.paths import read_json
 from seallm_jax.kernels.attention.schedule import FIRST, INNER_FIRST, INNER_LAST, LAST, first_visible, list_steps
 from seallm_jax.planning.bundles import CORES, KernelCycles
 from seallm_jax.planning.compile import LIBTPU_ENVIRONMENT
+from seallm_jax.planning.topology import CHIPS
 
-_DUMP_FLAGS = (
-    "--xla_jf_dump_to={dumps} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex=final_bundles "
-    "--xla_tpu_scoped_vmem_limit_kib=98304"
-)
+_DUMP_FLAGS = "--xla_jf_dump_to={dumps} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex=final_bundles"
 _list_steps = jax.jit(list_steps, static_argnames=("block", "anchor", "key_major"))
 _BY_MASK = (0, 2, 1, 3)  # values of MASK_CAUSAL | MASK_START in the order of `tpu_scores.by_mask`
 
@@ -48,7 +46,7 @@ def read_costs(
     """Compiles each variant for four chips of a generation and reads the cycles of its kernels.
 
     Args:
-      generation: v5e or v6e.
+      generation: one of `bundles.CORES`.
       shape: on each device.
       variants: by name: `kind` (ours, splash, tokamax), and blocks as `kernel_child` takes them.
       document_length: for the choice of our blocks.
@@ -62,20 +60,50 @@ def read_costs(
       UsageError: a generation without a table of costs.
       SeallmError: libtpu is not installed, or the process failed.
     """
+    request = dataclasses.asdict(shape) | {"document_length": document_length, "variants": dict(variants)}
+    # blocks of 2048, which the peers are tried with, take this much
+    return _ask_compiler("attention", generation, request, "--xla_tpu_scoped_vmem_limit_kib=98304", timeout)
+
+
+def read_cross_entropy_costs(
+    generation: str, tokens: int, hidden_size: int, vocabulary_size: int, dtype: str, *, timeout: float
+) -> dict[str, dict[str, Any]]:
+    """Compiles linear cross-entropy, forward and backward, for one device of a generation.
+
+    Args:
+      generation: one of `bundles.CORES`.
+      tokens: hidden states.
+      hidden_size: of them.
+      vocabulary_size: rows of the matrix.
+      dtype: of hidden states and matrix.
+      timeout: seconds after which the compiler is stopped.
+
+    Returns:
+      By the names of `linear_cross_entropy.ways`: `cycles` (None where kernels are not ours to read),
+      `temporary_bytes` and `product_flops`; or `error` and `product_flops`.
+
+    Raises:
+      UsageError: a generation without a table of costs.
+      SeallmError: libtpu is not installed, or the process failed.
+    """
+    request = {"tokens": tokens, "hidden_size": hidden_size, "vocabulary_size": vocabulary_size, "dtype": dtype}
+    return _ask_compiler("cross_entropy", generation, request, "", timeout)
+
+
+def _ask_compiler(
+    operator: str, generation: str, request: Mapping[str, Any], flags: str, timeout: float
+) -> dict[str, dict[str, Any]]:
     if generation not in CORES:
-        raise UsageError(f"--topology={generation}: cycles are known for {' and '.join(CORES)}")
+        raise UsageError(f"--topology={generation}: cycles are known for {', '.join(CORES)}")
     if importlib.util.find_spec("libtpu") is None:
         raise SeallmError("static figures need the TPU compiler; install it with: pip install libtpu")
+    topology = f"{generation}:{'x'.join(['2', '2', '1'][: CHIPS[generation].dimensions])}"
     with tempfile.TemporaryDirectory(prefix="seallm-kernels-") as directory:
         dumps, answer = pathlib.Path(directory) / "dumps", pathlib.Path(directory) / "answer.json"
         dumps.mkdir()
-        request = dataclasses.asdict(shape) | {
-            "topology": f"{generation}:2x2",
-            "document_length": document_length,
-            "variants": dict(variants),
-            "dumps": str(dumps),
-        }
-        environment = os.environ | LIBTPU_ENVIRONMENT | {"LIBTPU_INIT_ARGS": _DUMP_FLAGS.format(dumps=dumps)}
+        request = {"operator": operator, "topology": topology, "dumps": str(dumps), **request}
+        arguments = f"{_DUMP_FLAGS.format(dumps=dumps)} {flags}"
+        environment = os.environ | LIBTPU_ENVIRONMENT | {"LIBTPU_INIT_ARGS": arguments}
         try:
             child = subprocess.run(
                 [sys.executable, "-m", "seallm_jax.planning.kernel_child", str(answer)],

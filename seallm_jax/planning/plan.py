@@ -20,7 +20,7 @@ class Plan:
       mesh: devices by mesh axis.
       batch_rows: packed rows per step, over all devices.
       sequence_length: positions per row.
-      parameter_bytes: parameters (float32).
+      parameter_bytes: parameters.
       optimizer_bytes: optimizer state and counters.
       batch_bytes: the batch.
       argument_bytes: the three above, as the compiler lays them out.

@@ -1,15 +1,15 @@
-"""From a list of new pieces to the extended SentencePiece tokenizer."""
+"""From a list of new pieces to the extended tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.chat import CHAT_TOKENS, PAD
-from seallm_jax.tokenization.model_file import CONTROL, NORMAL, SPACE, USER_DEFINED, append_pieces
+from seallm_jax.tokenization.model_file import CONTROL, NORMAL, USER_DEFINED, append_pieces
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
@@ -20,37 +20,40 @@ class _HasText(Protocol):
 
 
 Piece = TypeVar("Piece", bound=_HasText)
+Kind = TypeVar("Kind", bound=Tokenizer)
 
 
-def missing_chat_tokens(base: Tokenizer, size: int) -> list[str]:
+def missing_chat_tokens(base: Tokenizer, size: int) -> tuple[str, ...]:
     """The chat tokens that the base lacks. Raises SeallmError when `size` new tokens do not hold them."""
-    wanted = [token for token in CHAT_TOKENS if token != PAD or not base.has_pad]
-    control = [token for token in wanted if base.id_of(token) is None]
+    wanted = (token for token in CHAT_TOKENS if token != PAD or not base.has_pad)
+    control = tuple(token for token in wanted if base.id_of(token) is None)
     if size < len(control):
         raise SeallmError(f"vocabulary size {size} has no room for the chat tokens {', '.join(control)}")
     return control
 
 
-def assemble(
-    base: SentencePieceTokenizer, control: Sequence[str], learned: Sequence[Piece]
-) -> tuple[list[Piece], SentencePieceTokenizer]:
-    """The base with control tokens and pieces after its own, merged after all of its own merges, in this order.
-
-    Pieces that do not come out of their own text are left out. Returns the pieces that stay, and the tokenizer.
-    """
+def assemble(learned: Sequence[Piece], extended: Callable[[Sequence[str]], Kind]) -> tuple[list[Piece], Kind]:
+    """The pieces that come out of their own text, and the tokenizer with them; `extended` makes it, pieces last."""
     pieces = list(learned)
     while True:
-        proto = base.copy_proto()
-        append_pieces(proto, [piece.text for piece in pieces], control=control)
-        tokenizer = _like(base, proto.SerializeToString(deterministic=True))
+        tokenizer = extended([piece.text for piece in pieces])
         reached = [
             piece
-            for index, piece in enumerate(pieces, start=base.size + len(control))
-            if tokenizer.encode_fragment(piece.text.replace(SPACE, " ")) == [index]
+            for index, piece in enumerate(pieces, start=tokenizer.size - len(pieces))
+            if tokenizer.encode_piece(piece.text) == [index]
         ]
         if len(reached) == len(pieces):
             return pieces, tokenizer
         pieces = reached
+
+
+def append_merges(
+    base: SentencePieceTokenizer, control: Sequence[str], pieces: Sequence[str]
+) -> SentencePieceTokenizer:
+    """The base with control tokens and pieces after its own, merged after all of its own merges, in this order."""
+    proto = base.copy_proto()
+    append_pieces(proto, pieces, control=control)
+    return _like(base, proto.SerializeToString(deterministic=True))
 
 
 def assemble_on_top(base: SentencePieceTokenizer, control: Sequence[str], pieces: Sequence[str]) -> Tokenizer:

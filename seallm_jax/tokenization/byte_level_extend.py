@@ -12,18 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.progress import Progress
-from seallm_jax.tokenization.assemble import missing_chat_tokens
 from seallm_jax.tokenization.byte_alphabet import from_alphabet
 from seallm_jax.tokenization.byte_level_pattern import mark_aware, pattern_drift
-from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer, backend
+from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
 from seallm_jax.tokenization.byte_level_words import ByteLevelTable
 from seallm_jax.tokenization.chat import PAD
-from seallm_jax.tokenization.continued_bpe import MAXIMUM_PIECE_LENGTH, budget_list, prune
+from seallm_jax.tokenization.continued_bpe import MAXIMUM_PIECE_LENGTH, learn_extension
 from seallm_jax.tokenization.extension import Extension
-from seallm_jax.tokenization.merges import LearnedPiece, MergeLearner
-from seallm_jax.tokenization.scripts import script_guard
-from seallm_jax.tokenization.segments import MAXIMUM_SYMBOLS
+from seallm_jax.tokenization.extension_settings import ExtensionSettings
 from seallm_jax.tokenization.training_words import TrainingWords
 
 PRETOKENIZERS = ("base", "mark_aware")
@@ -34,22 +30,12 @@ _SAMPLE = 200  # documents per language on which the drift is measured
 def extend_byte_level(
     base: ByteLevelTokenizer,
     texts_by_language: Mapping[str, Iterable[str]],
-    size: int,
+    protected_texts: Iterable[str],
+    settings: ExtensionSettings,
     *,
     pretokenizer: str | None = None,
-    alpha: float = 0.6,
-    minimum_frequency: int = 3,
-    budgets: Mapping[str, int] | None = None,
-    protected_texts: Iterable[str] = (),
-    protected_ratio: float = 0.02,
-    protected_scripts: Iterable[str] = (),
-    pad_to: int = 0,
-    strict: bool = False,
-    maximum_symbols: int = MAXIMUM_SYMBOLS,
-    threads: int = 0,
-    progress: Progress | None = None,
 ) -> Extension:
-    """Learns merges on top of a byte-level tokenizer's own. See `extend_tokenizer` for the other arguments.
+    """Learns merges on top of a byte-level tokenizer's own. See `extend_tokenizer` for the texts.
 
     New pieces begin with a character; few end within one: what characters are made of, and joints of the base's own
     pieces that do (36 of 16,512 with Qwen's tokenizer, 258 with tekken, on 15 languages).
@@ -64,10 +50,9 @@ def extend_byte_level(
       The extension; its pieces are in the byte alphabet, and the source ids are those that the base's merges make of a
       piece.
     """
-    progress = progress or Progress.silent()
+    progress = settings.progress
     if pretokenizer not in (None, *PRETOKENIZERS):
         raise SeallmError(f"no pretokenizer {pretokenizer!r}; use one of {', '.join(PRETOKENIZERS)}")
-    control = missing_chat_tokens(base, size)
     ground = mark_aware(base) if pretokenizer == "mark_aware" else base
     if pretokenizer == "mark_aware" and ground is base:
         progress.say("the base's pattern keeps marks with their letters already; it stays as it is")
@@ -77,56 +62,24 @@ def extend_byte_level(
     training = TrainingWords.read(
         ground,
         {language: _remembered(texts, samples[language]) for language, texts in texts_by_language.items()},
-        protected_texts=protected_texts,
-        alpha=alpha,
-        maximum_symbols=maximum_symbols,
-        threads=threads,
-        progress=progress,
+        protected_texts,
+        settings,
         table=ByteLevelTable(ground),
     )
     if ground is not base:
-        drift = pattern_drift(base, samples, threads=threads)
+        drift = pattern_drift(base, samples, threads=settings.threads)
         shares = ", ".join(f"{language} {share:.1%}" for language, share in drift.items())
         progress.say(f"lines whose old ids change because of the mark-aware pattern alone: {shares}")
-    budget = budget_list(training.languages, budgets or {})
-    made = {piece for merge in base.spec["model"]["merges"] for piece in merge} | {
-        a + b for a, b in base.spec["model"]["merges"]
-    }
-    wanted = size - len(control)
-    learner = MergeLearner(
-        training.table,
-        {piece: index for piece, index in base.mergeable_pieces.items() if len(piece) == 1 or piece in made},
-        training.words,
-        training.factors,
-        protected_ratio=protected_ratio,
-        size=wanted,
-        minimum_frequency=minimum_frequency,
+    made = {piece for merge in base.spec["model"]["merges"] for piece in (*merge, "".join(merge))}
+    return learn_extension(
+        base,
+        training,
+        settings,
+        mergeable={piece: index for piece, index in base.mergeable_pieces.items() if len(piece) == 1 or piece in made},
         maximum_length=MAXIMUM_PIECE_LENGTH * _UTF8_LENGTH,
-        budgets=[*budget, None],
-        admits=_admission(base, protected_scripts),
-    )
-    with progress.task("learning new tokens", total=wanted) as advance:
-        learned = prune(learner.learn(_readable(advance)), minimum_frequency)
-    learned, tokenizer = _assemble(ground, control, learned)
-    excess = tokenizer.size % pad_to if pad_to else 0
-    if excess and excess <= len(learned):  # the last pieces are part of no other
-        learned, tokenizer = _assemble(ground, control, learned[:-excess])
-    if len(learned) < wanted and not any(number is not None for number in budget):
-        shortage = f"the text supports {len(learned)} new tokens with frequency {minimum_frequency}, not {wanted}"
-        if strict:
-            raise SeallmError(f"{shortage}; give more text, a smaller size or a lower minimum frequency")
-        progress.say(shortage)
-    return Extension(
-        tokenizer=tokenizer,
-        base_size=base.size,
-        base_digest=base.digest,
-        new_pieces=(*control, *(piece.text for piece in learned)),
-        source_ids=[
-            *(base.encode_fragment(token) for token in control),
-            *(base.encode_piece(piece.text) for piece in learned),
-        ],
-        frequencies=(*(0 for _ in control), *(piece.frequency for piece in learned)),
-        languages=(*("" for _ in control), *(training.languages[piece.language] for piece in learned)),
+        admits=_admission(base, settings.guard),
+        extended=functools.partial(_extended, ground, settings.control),
+        method="continued_bpe",
     )
 
 
@@ -138,13 +91,12 @@ def _remembered(texts: Iterable[str], sample: list[str]) -> Iterator[str]:
         yield text
 
 
-def _admission(base: ByteLevelTokenizer, protected_scripts: Iterable[str]) -> Callable[[str], bool]:
+def _admission(base: ByteLevelTokenizer, guard: Callable[[str], bool]) -> Callable[[str], bool]:
     """Which pieces may be made: up to 16 characters, the last of them perhaps not whole; none that the base has.
 
     That a piece may end within a character but not begin within one costs next to nothing against no rule at all.
     Whole characters only would cost Lao (Qwen) and Khmer (tekken) 18 % more tokens: the base's own pieces cut there.
     """
-    guard = script_guard(protected_scripts)
     old = base.spec["model"]["vocab"]
 
     def admits(piece: str) -> bool:
@@ -171,29 +123,11 @@ def _may_become(beginning: bytes, guard: Callable[[str], bool]) -> bool:
     return any(guard((beginning + ending).decode("utf-8", "ignore")) for ending in endings)
 
 
-def _readable(advance: Callable[..., None]) -> Callable[..., None]:
-    return lambda n=1, note="": advance(n, note=from_alphabet(note).decode("utf-8", "replace").strip())
-
-
-def _assemble(
-    ground: ByteLevelTokenizer, control: Sequence[str], learned: Sequence[LearnedPiece]
-) -> tuple[list[LearnedPiece], ByteLevelTokenizer]:
-    """The tokenizer with control tokens and pieces behind its own; pieces that its merges do not reach are left out."""
-    pieces = list(learned)
-    while True:
-        spec = _extended_spec(ground, control, [piece.text for piece in pieces])
-        merging = backend(spec | {"model": spec["model"] | {"ignore_merges": False}}).model
-        reached = [
-            piece
-            for index, piece in enumerate(pieces, start=ground.size + len(control))
-            if [token.id for token in merging.tokenize(piece.text)] == [index]
-        ]
-        if len(reached) == len(pieces):
-            break
-        pieces = reached
+def _extended(ground: ByteLevelTokenizer, control: Sequence[str], pieces: Sequence[str]) -> ByteLevelTokenizer:
     config = ground.config | ({"pad_token": PAD} if PAD in control else {})
     template = ground.chat_template if ground.has_own_template else None
-    return pieces, ByteLevelTokenizer(spec, config, chat_template=template, notes=ground.notes)
+    spec = _extended_spec(ground, control, pieces)
+    return ByteLevelTokenizer(spec, config, chat_template=template, notes=ground.notes)
 
 
 def _extended_spec(base: ByteLevelTokenizer, control: Sequence[str], pieces: Sequence[str]) -> dict[str, Any]:

@@ -100,10 +100,11 @@ class ByteLevelTokenizer(Tokenizer):
         texts = list(texts)
         if dropout:
             return self._with_dropout(texts, dropout, seed)
-        if threads == 1:
-            return [np.asarray(self._encode_plain(text), np.int32) for text in texts]
+        groups = [[text] for text in texts] if threads == 1 else [texts]  # a group of one keeps one core busy
         try:
-            encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            encoded = [
+                one for group in groups for one in self._backend.encode_batch_fast(group, add_special_tokens=False)
+            ]
         except (TypeError, UnicodeEncodeError) as error:
             refuse_surrogates(texts, error)
         return [np.asarray(one.ids, np.int32) for one in encoded]
@@ -125,7 +126,7 @@ class ByteLevelTokenizer(Tokenizer):
 
     def encode_piece(self, piece: str) -> list[int]:
         """Ids that merges make of a piece in the byte alphabet, whether or not its bytes are whole characters."""
-        return [token.id for token in self._backend.model.tokenize(piece)]
+        return [token.id for token in self._merging.tokenize(piece)]
 
     def piece(self, index: int) -> str:
         """The piece with this id, in the byte alphabet; the text of an added token."""
@@ -240,6 +241,14 @@ class ByteLevelTokenizer(Tokenizer):
         """Parts text at the added tokens that any text may have, which are parts of their own."""
         tokens = sorted(self._added.keys() - self._controls.keys(), key=len, reverse=True)
         return re.compile(f"({'|'.join(map(re.escape, tokens))})" if tokens else r"(?!)")
+
+    @functools.cached_property
+    def _merging(self) -> Any:
+        """The `tokenizers` model without Llama 3's flag, by which pieces come whole that no merge makes."""
+        model = self.spec["model"]
+        if not model.get("ignore_merges"):
+            return self._backend.model
+        return backend(self.spec | {"model": model | {"ignore_merges": False}}).model
 
     @functools.cached_property
     def _merge_table(self) -> MergeTable:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from seallm_jax.core.progress import Advance
+from seallm_jax.tokenization.byte_alphabet import from_alphabet
 from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer, backend
 from seallm_jax.tokenization.segments import MAXIMUM_SYMBOLS, Words
 from seallm_jax.tokenization.tokenizer import refuse_surrogates
@@ -38,6 +39,10 @@ class ByteLevelTable:
     def piece(self, symbol: int) -> str:
         """The piece of an id, in the byte alphabet."""
         return self._base.piece(symbol)
+
+    def readable(self, piece: str) -> str:
+        """The text of a piece, for people; U+FFFD for a part of a character."""
+        return from_alphabet(piece).decode("utf-8", "replace")
 
     def words(
         self,

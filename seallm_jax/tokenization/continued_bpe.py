@@ -1,19 +1,18 @@
-"""Continued BPE on a SentencePiece base: new merges on top of the old ones."""
+"""Continued BPE: new merges on top of the old ones."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Iterable, Mapping
+import functools
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.progress import Progress
-from seallm_jax.tokenization.assemble import assemble, missing_chat_tokens
+from seallm_jax.tokenization.assemble import append_merges, assemble
 from seallm_jax.tokenization.extension import Extension
+from seallm_jax.tokenization.extension_settings import ExtensionSettings
 from seallm_jax.tokenization.merges import LearnedPiece, MergeLearner
-from seallm_jax.tokenization.model_file import SPACE
-from seallm_jax.tokenization.scripts import script_guard
-from seallm_jax.tokenization.segments import MAXIMUM_SYMBOLS
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
+from seallm_jax.tokenization.tokenizer import Tokenizer
 from seallm_jax.tokenization.training_words import TrainingWords
 
 MAXIMUM_PIECE_LENGTH = 16  # characters, as in SentencePiece
@@ -21,111 +20,90 @@ MAXIMUM_PIECE_LENGTH = 16  # characters, as in SentencePiece
 
 def continued_bpe(
     base: SentencePieceTokenizer,
-    texts_by_language: Mapping[str, Iterable[str]],
-    size: int,
+    training: TrainingWords,
+    settings: ExtensionSettings,
     *,
-    alpha: float = 0.6,
-    minimum_frequency: int = 3,
-    budgets: Mapping[str, int] | None = None,
-    protected_texts: Iterable[str] = (),
-    protected_ratio: float = 0.02,
-    protected_scripts: Iterable[str] = (),
-    pad_to: int = 0,
-    strict: bool = False,
-    maximum_symbols: int = MAXIMUM_SYMBOLS,
-    threads: int = 0,
-    progress: Progress | None = None,
-    candidates: Callable[[TrainingWords], Container[str]] | None = None,
-    method: str = "continued_bpe",
+    method: str,
+    allowed: Container[str] | None = None,
 ) -> Extension:
-    """Learns merges on top of the base tokenizer's own (arXiv 2512.03989). See `extend_tokenizer` for the arguments.
+    """Learns merges on top of a SentencePiece base's own (arXiv 2512.03989).
 
     Args:
-      candidates: the pieces that may be made, found in the words; None for all.
       method: name for the record.
+      allowed: the pieces that may be made; None for all.
     """
-    progress = progress or Progress.silent()
-    control = missing_chat_tokens(base, size)
-    guard = script_guard(protected_scripts)
-    training = TrainingWords.read(
-        base,
-        texts_by_language,
-        protected_texts=protected_texts,
-        alpha=alpha,
-        maximum_symbols=maximum_symbols,
-        threads=threads,
-        progress=progress,
-    )
-    allowed = candidates(training) if candidates else None
+    guard = settings.guard
     return learn_extension(
         base,
         training,
-        size,
-        control=control,
+        settings,
+        mergeable=base.mergeable_pieces,
+        maximum_length=MAXIMUM_PIECE_LENGTH,
         admits=guard if allowed is None else lambda text: text in allowed and guard(text),
-        budgets=budget_list(training.languages, budgets or {}),
-        minimum_frequency=minimum_frequency,
-        protected_ratio=protected_ratio,
-        pad_to=pad_to,
-        strict=strict,
-        progress=progress,
+        extended=functools.partial(append_merges, base, settings.control),
         method=method,
     )
 
 
 def learn_extension(
-    base: SentencePieceTokenizer,
+    base: Tokenizer,
     training: TrainingWords,
-    size: int,
+    settings: ExtensionSettings,
     *,
-    control: list[str],
+    mergeable: Mapping[str, int],
+    maximum_length: int,
     admits: Callable[[str], bool],
-    budgets: list[int | None],
-    minimum_frequency: int,
-    protected_ratio: float,
-    pad_to: int,
-    strict: bool,
-    progress: Progress,
+    extended: Callable[[Sequence[str]], Tokenizer],
     method: str,
 ) -> Extension:
-    """Learns up to `size` tokens from words, the control tokens among them, and builds the extended tokenizer.
+    """Learns up to `settings.size` tokens from words, the chat tokens among them, and builds the extended tokenizer.
 
-    Merges are made in the order of their gain, each of two pieces that exist by then, and become SentencePiece scores
-    in this order; so every new piece comes out of its own text, whatever limits the candidates.
+    Merges are made in the order of their gain, each of two pieces that exist by then, and the extended tokenizer makes
+    them in this order; so every new piece comes out of its own text, whatever limits what may be made.
+
+    Args:
+      base: what is extended; the record's source ids are its.
+      mergeable: the base's pieces that take part in merges, with their ids.
+      maximum_length: characters per new piece, as the vocabulary writes it.
+      admits: pieces for which it is false are never made.
+      extended: the tokenizer with the chat tokens and these pieces behind the base's own.
+      method: name for the record.
+
+    Raises:
+      SeallmError: impossible budgets, or, when `settings.strict`, too little text.
     """
-    wanted = size - len(control)
+    progress, minimum = settings.progress, settings.minimum_frequency
+    budgets = budget_list(training.languages, settings.budgets)
     learner = MergeLearner(
         training.table,
-        base.mergeable_pieces,
+        mergeable,
         training.words,
         training.factors,
-        protected_ratio=protected_ratio,
-        size=wanted,
-        minimum_frequency=minimum_frequency,
-        maximum_length=MAXIMUM_PIECE_LENGTH,
+        protected_ratio=settings.protected_ratio,
+        size=settings.places,
+        minimum_frequency=minimum,
+        maximum_length=maximum_length,
         budgets=[*budgets, None],
         admits=admits,
     )
-    with progress.task("learning new tokens", total=wanted) as advance:
-        learned = prune(learner.learn(advance), minimum_frequency)
-    learned, tokenizer = assemble(base, control, learned)
-    excess = tokenizer.size % pad_to if pad_to else 0
+    with progress.task("learning new tokens", total=settings.places) as advance:
+        learned = prune(learner.learn(advance), minimum)
+    learned, tokenizer = assemble(learned, extended)
+    excess = settings.excess(tokenizer.size)
     if excess and excess <= len(learned):  # the last pieces are part of no other
-        learned, tokenizer = assemble(base, control, learned[:-excess])
-    if len(learned) < wanted and not any(budget is not None for budget in budgets):
-        shortage = f"the text supports {len(learned)} new tokens with frequency {minimum_frequency}, not {wanted}"
-        if strict:
+        learned, tokenizer = assemble(learned[:-excess], extended)
+    if len(learned) < settings.places and not any(budget is not None for budget in budgets):
+        shortage = f"the text supports {len(learned)} new tokens with frequency {minimum}, not {settings.places}"
+        if settings.strict:
             raise SeallmError(f"{shortage}; give more text, a smaller size or a lower minimum frequency")
         progress.say(shortage)
-    pieces = (*control, *(piece.text for piece in learned))
-    return Extension(
-        tokenizer=tokenizer,
-        base_size=base.size,
-        base_digest=base.digest,
-        new_pieces=pieces,
-        source_ids=[base.encode_fragment(piece.replace(SPACE, " ")) for piece in pieces],
-        frequencies=(*(0 for _ in control), *(piece.frequency for piece in learned)),
-        languages=(*("" for _ in control), *(training.languages[piece.language] for piece in learned)),
+    return Extension.of(
+        base,
+        tokenizer,
+        settings.control,
+        [piece.text for piece in learned],
+        frequencies=[piece.frequency for piece in learned],
+        languages=[training.languages[piece.language] for piece in learned],
         method=method,
     )
 

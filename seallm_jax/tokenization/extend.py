@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
@@ -12,15 +11,18 @@ from seallm_jax.tokenization.assemble import missing_chat_tokens, round_to_multi
 from seallm_jax.tokenization.continued_bpe import continued_bpe
 from seallm_jax.tokenization.exhaustive_merge import vocab_extend
 from seallm_jax.tokenization.extension import EXTENSION_NAME, Extension
+from seallm_jax.tokenization.extension_settings import ExtensionSettings
 from seallm_jax.tokenization.merged_models import (
     append_pieces_as_they_are,
     merge_pieces,
     train_model,
     train_models,
 )
+from seallm_jax.tokenization.scripts import script_guard
 from seallm_jax.tokenization.segments import MAXIMUM_SYMBOLS
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
+from seallm_jax.tokenization.training_words import TrainingWords
 
 __all__ = ["EXTENSION_NAME", "METHODS", "Extension", "extend_tokenizer"]
 
@@ -86,7 +88,6 @@ def extend_tokenizer(
     Raises:
       SeallmError: no text, a negative size, no room for the chat tokens, no such method, or a method without its donor.
     """
-    progress = progress or Progress.silent()
     if method not in METHODS:
         raise SeallmError(f"no extension method {method!r}; use one of {', '.join(METHODS)}")
     if size is None:
@@ -97,86 +98,76 @@ def extend_tokenizer(
         raise SeallmError(f"vocabulary size {size} and minimum frequency {minimum_frequency} must be at least 0 and 1")
     if size == 0:
         return Extension(base, base.size, base.digest, (), [], (), (), method)
-    options: dict[str, Any] = {
-        "alpha": alpha,
-        "minimum_frequency": minimum_frequency,
-        "budgets": budgets,
-        "protected_texts": protected_texts,
-        "protected_ratio": protected_ratio,
-        "protected_scripts": tuple(protected_scripts),
-        "pad_to": pad_to,
-        "strict": strict,
-        "maximum_symbols": maximum_symbols,
-        "threads": threads,
-        "progress": progress,
-    }
     size = round_to_multiple(base.size, size, pad_to)
+    settings = ExtensionSettings(
+        size=size,
+        control=missing_chat_tokens(base, size),
+        guard=script_guard(protected_scripts),
+        alpha=alpha,
+        minimum_frequency=minimum_frequency,
+        budgets=budgets or {},
+        protected_ratio=protected_ratio,
+        pad_to=pad_to,
+        strict=strict,
+        maximum_symbols=maximum_symbols,
+        threads=threads,
+        progress=progress or Progress.silent(),
+    )
     if not isinstance(base, SentencePieceTokenizer):
-        return _byte_level(base, texts_by_language, size, method, pretokenizer, options)
+        return _byte_level(base, texts_by_language, protected_texts, settings, method, pretokenizer)
     if pretokenizer is not None:
         raise SeallmError(f"pretokenizer {pretokenizer!r} is for byte-level tokenizers; this one is SentencePiece")
-    if method == "continued_bpe":
-        return continued_bpe(base, texts_by_language, size, **options)
+    if method == "donor" and not donors:
+        raise SeallmError("the method 'donor' needs a donor vocabulary: a tokenizer or a list of pieces")
+    if method in ("merge", "append"):
+        return _from_models(base, texts_by_language, protected_texts, settings, method, donors)
+    training = TrainingWords.read(base, texts_by_language, protected_texts, settings)
+    allowed = None
     if method == "donor":
-        if not donors:
-            raise SeallmError("the method 'donor' needs a donor vocabulary: a tokenizer or a list of pieces")
-        return continued_bpe(
-            base,
-            texts_by_language,
-            size,
-            **options,
-            candidates=lambda training: vocab_extend(
-                training,
-                frozenset().union(*donors),
-                base.mergeable_pieces.keys(),
-                minimum_frequency=minimum_frequency,
-                progress=progress,
-            ),
-            method=method,
+        allowed = vocab_extend(
+            training,
+            frozenset().union(*donors),
+            base.mergeable_pieces.keys(),
+            minimum_frequency=minimum_frequency,
+            progress=settings.progress,
         )
-    return _from_models(base, texts_by_language, size, method, donors, options)
+    return continued_bpe(base, training, settings, allowed=allowed, method=method)
 
 
 def _from_models(
     base: SentencePieceTokenizer,
     texts_by_language: Mapping[str, Iterable[str]],
-    size: int,
+    protected_texts: Iterable[str],
+    settings: ExtensionSettings,
     method: str,
     donors: Sequence[Sequence[str]],
-    options: dict[str, Any],
 ) -> Extension:
     texts = {code: list(documents) for code, documents in texts_by_language.items()}
     everything = [text for documents in texts.values() for text in documents]
-    progress = options["progress"]
+    size, progress = settings.size, settings.progress
     if not donors and not any(everything):
         raise SeallmError(f"the method {method!r} needs models, or text to train them on")
     if method == "append":
-        if options["budgets"]:
+        if settings.budgets:
             raise SeallmError("the method 'append' has no budgets; the models' order decides. Use 'merge' instead")
-        return append_pieces_as_they_are(
-            base,
-            donors or [train_model(everything, size + size // 2, progress=progress)],
-            size,
-            texts=everything,
-            **{name: options[name] for name in ("protected_scripts", "pad_to", "strict", "threads", "progress")},
-        )
-    if options["budgets"] and not any(everything):
+        models = donors or [train_model(everything, size + size // 2, progress=progress)]
+        return append_pieces_as_they_are(base, models, settings, texts=everything)
+    if settings.budgets and not any(everything):
         raise SeallmError("budgets need text that tells which language a piece belongs to")
-    models = donors or train_models(texts, size, alpha=options["alpha"], progress=progress)
+    models = donors or train_models(texts, size, alpha=settings.alpha, progress=progress)
     if not any(everything):
-        shared = {name: options[name] for name in ("protected_scripts", "pad_to", "strict", "progress")}
-        return merge_pieces(base, models, size, **shared)
-    allowed = frozenset().union(*models)
-    return continued_bpe(base, texts, size, **options, candidates=lambda training: allowed, method=method)
+        return merge_pieces(base, models, settings)
+    training = TrainingWords.read(base, texts, protected_texts, settings)
+    return continued_bpe(base, training, settings, allowed=frozenset().union(*models), method=method)
 
 
 def _byte_level(
     base: Tokenizer,
     texts_by_language: Mapping[str, Iterable[str]],
-    size: int,
+    protected_texts: Iterable[str],
+    settings: ExtensionSettings,
     method: str,
     pretokenizer: str | None,
-    options: dict[str, Any],
 ) -> Extension:
     from seallm_jax.tokenization.byte_level_extend import extend_byte_level
     from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
@@ -187,4 +178,4 @@ def _byte_level(
         )
     if method != "continued_bpe":
         raise SeallmError(f"the method {method!r} is for SentencePiece tokenizers; byte-level ones take continued_bpe")
-    return extend_byte_level(base, texts_by_language, size, pretokenizer=pretokenizer, **options)
+    return extend_byte_level(base, texts_by_language, protected_texts, settings, pretokenizer=pretokenizer)

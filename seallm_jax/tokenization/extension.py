@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from seallm_jax.core.errors import SeallmError
@@ -37,6 +38,30 @@ class Extension:
     frequencies: tuple[int, ...]
     languages: tuple[str, ...] = ()
     method: str = "continued_bpe"
+
+    @classmethod
+    def of(
+        cls,
+        base: Tokenizer,
+        tokenizer: Tokenizer,
+        control: Sequence[str],
+        pieces: Sequence[str],
+        *,
+        frequencies: Sequence[int],
+        languages: Sequence[str],
+        method: str,
+    ) -> Extension:
+        """The record of a base extended by chat tokens, then pieces; frequency and language are those of the pieces."""
+        return cls(
+            tokenizer=tokenizer,
+            base_size=base.size,
+            base_digest=base.digest,
+            new_pieces=(*control, *pieces),
+            source_ids=[*map(base.encode_fragment, control), *map(base.encode_piece, pieces)],
+            frequencies=(*(0 for _ in control), *frequencies),
+            languages=(*("" for _ in control), *languages),
+            method=method,
+        )
 
     def tokens_by_language(self) -> dict[str, int]:
         """How many new pieces each language has, largest first; the chat tokens are nobody's."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
-from seallm_jax.tokenization.assemble import ambiguous, assemble_on_top, missing_chat_tokens
-from seallm_jax.tokenization.continued_bpe import learn_extension
+from seallm_jax.tokenization.assemble import ambiguous, assemble_on_top
+from seallm_jax.tokenization.continued_bpe import continued_bpe
 from seallm_jax.tokenization.extension import Extension
+from seallm_jax.tokenization.extension_settings import ExtensionSettings
 from seallm_jax.tokenization.learn import learn_tokenizer
-from seallm_jax.tokenization.model_file import SPACE
-from seallm_jax.tokenization.scripts import script_guard
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.training_words import TrainingWords
 
@@ -56,46 +56,20 @@ def train_model(texts: Sequence[str], size: int, *, progress: Progress) -> tuple
 
 
 def merge_pieces(
-    base: SentencePieceTokenizer,
-    models: Sequence[Sequence[str]],
-    size: int,
-    *,
-    protected_scripts: Iterable[str],
-    pad_to: int,
-    strict: bool,
-    progress: Progress,
+    base: SentencePieceTokenizer, models: Sequence[Sequence[str]], settings: ExtensionSettings
 ) -> Extension:
     """Merges vocabularies without text: pieces weigh by their rank in their own model, and teach like words."""
-    control = missing_chat_tokens(base, size)
     training = TrainingWords.of_pieces(base, [characters_first(pieces) for pieces in models])
-    allowed, guard = frozenset(itertools.chain.from_iterable(models)), script_guard(protected_scripts)
-    return learn_extension(
-        base,
-        training,
-        size,
-        control=control,
-        admits=lambda text: text in allowed and guard(text),
-        budgets=[None] * len(models),
-        minimum_frequency=1,
-        protected_ratio=0.0,
-        pad_to=pad_to,
-        strict=strict,
-        progress=progress,
-        method="merge",
-    )
+    counted_once = dataclasses.replace(settings, minimum_frequency=1, protected_ratio=0.0)
+    return continued_bpe(base, training, counted_once, allowed=frozenset().union(*models), method="merge")
 
 
 def append_pieces_as_they_are(
     base: SentencePieceTokenizer,
     models: Sequence[Sequence[str]],
-    size: int,
+    settings: ExtensionSettings,
     *,
     texts: Sequence[str] = (),
-    protected_scripts: Iterable[str] = (),
-    pad_to: int = 0,
-    strict: bool = False,
-    threads: int = 0,
-    progress: Progress,
 ) -> Extension:
     """The append-only merge of Chinese-LLaMA: every piece that the base lacks, in the order of its own model.
 
@@ -105,8 +79,7 @@ def append_pieces_as_they_are(
     Args:
       texts: for the frequencies of the record.
     """
-    control = missing_chat_tokens(base, size)
-    guard, known = script_guard(protected_scripts), base.mergeable_pieces
+    guard, known = settings.guard, base.mergeable_pieces
     ranked = itertools.chain.from_iterable(itertools.zip_longest(*map(characters_first, models)))
     found = dict.fromkeys(piece for piece in ranked if piece and base.id_of(piece) is None and guard(piece))
     everything = known.keys() | found.keys()
@@ -116,26 +89,25 @@ def append_pieces_as_they_are(
         for piece in found
         if not ambiguous(piece, everything) and all(character in everything for character in piece)
     ]
-    if strict and len(pieces) < size - len(control):
-        raise SeallmError(f"the models have {len(pieces)} pieces that the base lacks, not {size - len(control)}")
-    pieces = pieces[: size - len(control)]
-    excess = (base.size + len(control) + len(pieces)) % pad_to if pad_to else 0
+    places = settings.places
+    if settings.strict and len(pieces) < places:
+        raise SeallmError(f"the models have {len(pieces)} pieces that the base lacks, not {places}")
+    pieces = pieces[:places]
+    excess = settings.excess(base.size + len(settings.control) + len(pieces))
     pieces = pieces[: len(pieces) - excess] if excess <= len(pieces) else pieces
-    if len(pieces) < size - len(control):
-        progress.say(f"the models have {len(pieces)} pieces that the base lacks, not {size - len(control)}")
-    tokenizer = assemble_on_top(base, control, pieces)
+    if len(pieces) < places:
+        settings.progress.say(f"the models have {len(pieces)} pieces that the base lacks, not {places}")
+    tokenizer = assemble_on_top(base, settings.control, pieces)
     counts = np.zeros(tokenizer.size, np.int64)
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        for ids in tokenizer.encode_batch(texts[start : start + _TEXTS_AT_ONCE], threads=threads):
+        for ids in tokenizer.encode_batch(texts[start : start + _TEXTS_AT_ONCE], threads=settings.threads):
             counts += np.bincount(ids, minlength=tokenizer.size)
-    new = (*control, *pieces)
-    return Extension(
-        tokenizer=tokenizer,
-        base_size=base.size,
-        base_digest=base.digest,
-        new_pieces=new,
-        source_ids=[base.encode_fragment(piece.replace(SPACE, " ")) for piece in new],
-        frequencies=tuple(counts[base.size :].tolist()),
-        languages=("",) * len(new),
+    return Extension.of(
+        base,
+        tokenizer,
+        settings.control,
+        pieces,
+        frequencies=counts[tokenizer.size - len(pieces) :].tolist(),
+        languages=[""] * len(pieces),
         method="append",
     )

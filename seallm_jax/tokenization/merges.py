@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class MergeLearner:
     def __init__(
         self,
         table: SymbolTable,
-        mergeable: dict[str, int],
+        mergeable: Mapping[str, int],
         words: Sequence[Words],
         factors: Sequence[float | None],
         *,
@@ -95,6 +95,7 @@ class MergeLearner:
         self._size, self._minimum, self._maximum = size, minimum_frequency, maximum_length
         self._texts = [table.piece(index) for index in range(table.base_size + len(table.characters))]
         self._lookup = dict(mergeable)
+        self._readable = table.readable
         self._admits = admits
         self._budgets = list(budgets) or [None] * len(words)
         self._spent = [0] * len(words)
@@ -137,7 +138,7 @@ class MergeLearner:
                 continue
             self._charge(text, positions)
             self._add(text, positions)
-            advance(1, note=text.replace(SPACE, " ").strip())
+            advance(1, note=self._readable(text).strip())
         return self._result()
 
     def _lay_out(self, words: Sequence[Words], factors: Sequence[float | None]) -> None:

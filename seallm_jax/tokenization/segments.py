@@ -82,6 +82,10 @@ class SymbolTable:
             return self._base.piece(symbol)
         return chr(self.characters[symbol - self.base_size])
 
+    def readable(self, piece: str) -> str:
+        """The text of a piece, for people."""
+        return piece.replace(SPACE, " ")
+
     def words(
         self,
         texts: Iterable[str],

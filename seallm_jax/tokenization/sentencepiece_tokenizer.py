@@ -154,6 +154,10 @@ class SentencePieceTokenizer(Tokenizer):
         """The id of a piece (U+2581 for a space), or None."""
         return self._ids.get(piece)
 
+    def encode_piece(self, piece: str) -> list[int]:
+        """See `Tokenizer.encode_piece`."""
+        return self.encode_fragment(piece.replace(SPACE, " "))
+
     @property
     def size(self) -> int:
         """Number of ids: the logical size of the vocabulary."""

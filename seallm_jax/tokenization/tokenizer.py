@@ -143,6 +143,10 @@ class Tokenizer(abc.ABC):
         """The id of a piece, written as `piece` writes it, or None."""
 
     @abc.abstractmethod
+    def encode_piece(self, piece: str) -> list[int]:
+        """Ids that merges make of a piece, written as `piece` writes it, within a document."""
+
+    @abc.abstractmethod
     def piece_bytes(self, index: int) -> bytes:
         """The UTF-8 bytes that the id stands for (of a control token: of its name); perhaps part of a character."""
 

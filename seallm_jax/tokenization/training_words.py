@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.progress import Progress
+from seallm_jax.tokenization.extension_settings import ExtensionSettings
 from seallm_jax.tokenization.segments import SymbolTable, Words
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
@@ -33,17 +33,15 @@ class TrainingWords:
         cls,
         base: Any,
         texts_by_language: Mapping[str, Iterable[str]],
-        *,
         protected_texts: Iterable[str],
-        alpha: float,
-        maximum_symbols: int,
-        threads: int,
-        progress: Progress,
+        settings: ExtensionSettings,
+        *,
         table: Any = None,
     ) -> TrainingWords:
         """Reads all texts once, and says which languages had to be sampled.
 
         Args:
+          settings: alpha, maximum_symbols, threads and progress.
           table: makes words of text; None takes the `SymbolTable` of the base.
 
         Raises:
@@ -52,11 +50,12 @@ class TrainingWords:
         table = table or SymbolTable(base)
         named = [*texts_by_language.items(), ("protected text", protected_texts)]
         words: list[Words] = []
+        progress = settings.progress
         for number, (name, texts) in enumerate(named):
             with progress.task(f"reading {name}") as advance:
                 used = sum(len(block.symbols) for block in words)  # what small languages leave is for the next
-                share = max((maximum_symbols - used) // (len(named) - number), 1 << 10)
-                words.append(table.words(texts, threads=threads, maximum_symbols=share, advance=advance))
+                share = max((settings.maximum_symbols - used) // (len(named) - number), 1 << 10)
+                words.append(table.words(texts, threads=settings.threads, maximum_symbols=share, advance=advance))
             if words[-1].threshold > 1:
                 progress.say(
                     f"{name} has more different words than fit in {share:,} symbols: a sample in which words seen "
@@ -64,7 +63,7 @@ class TrainingWords:
                 )
         if not any(block.size for block in words[:-1]):
             raise SeallmError("cannot extend the vocabulary: there is no text")
-        return cls(table, tuple(texts_by_language), words, [*_factors(words[:-1], alpha), None])
+        return cls(table, tuple(texts_by_language), words, [*_factors(words[:-1], settings.alpha), None])
 
     @classmethod
     def of_pieces(cls, base: SentencePieceTokenizer, models: Sequence[Sequence[str]]) -> TrainingWords:

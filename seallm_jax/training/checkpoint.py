@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -12,47 +11,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.manifest import installed_versions
-from seallm_jax.core.model_config import stored_model
 from seallm_jax.core.schema import AdapterConfig, ModelConfig
 from seallm_jax.training import partition
+from seallm_jax.training.identity import Identity, as_json, check_identity, check_model, tokenizer_mismatch
 from seallm_jax.training.state import TrainState
 
 FORMAT_VERSION = 1
 PARAMETERS, PROGRESS, METADATA = "parameters", "progress", "metadata"
-
-
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """What a checkpoint belongs to. A run continues only from a checkpoint with the same identity.
-
-    Attributes:
-      model: shape of the model. `padded_vocabulary_size` may differ, as it does between meshes.
-      tokenizer_digest: digest of the tokenizer that made the rows.
-      curriculum_digest: digest of the order of the rows.
-      batch_rows: rows per step.
-      seed: seed of the run.
-      trainable: patterns of the parameters that have optimizer state.
-      adapter: what is trained in place of the model. Checkpoints then hold what it brings in and what is trained, and
-        not the frozen rest, which is that of the model that the stage began with.
-    """
-
-    model: ModelConfig
-    tokenizer_digest: str
-    curriculum_digest: str
-    batch_rows: int
-    seed: int
-    trainable: tuple[str, ...] = ("*",)
-    adapter: AdapterConfig | None = None
-
-    def stored(self, parameters: Any) -> Any:
-        """The part of a tree of parameters that checkpoints hold."""
-        if self.adapter is None:
-            return parameters
-        return partition.split(parameters, (*self.trainable, *self.adapter.parameters))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +35,18 @@ class Restored:
     telemetry: Mapping[str, Any]
 
 
+class DamagedCheckpointError(SeallmError):
+    """A checkpoint cannot be read, or holds other values than were saved.
+
+    Attributes:
+      damage: which one, and what is wrong with it.
+    """
+
+    def __init__(self, path: pathlib.Path, reason: str):
+        self.damage = f"checkpoint {path} is damaged ({reason})"
+        super().__init__(f"{self.damage}; remove that directory to continue from the one before it")
+
+
 class Checkpoints:
     """The checkpoints in one directory, named by step.
 
@@ -72,9 +55,24 @@ class Checkpoints:
     temporary name and are not seen.
     """
 
-    def __init__(self, directory: pathlib.Path, identity: Identity, *, keep: int = 2):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        identity: Identity,
+        *,
+        keep: int = 2,
+        report: Callable[[str], None] = lambda line: None,
+    ):
+        """
+        Args:
+          directory: where they lie.
+          identity: what they belong to.
+          keep: how many of them.
+          report: gets a line when a damaged one is set aside.
+        """
         self.directory = directory.absolute()
         self._identity = identity
+        self._report = report
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         with _storage_errors(f"cannot open the checkpoints in {self.directory}", "check the path and its permissions"):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -95,21 +93,45 @@ class Checkpoints:
             _write(self._manager, self.directory, step, items, metadata)
 
     def restore(self, abstract: TrainState, initial: Callable[[Any], Any] | None = None) -> Restored:
-        """Restores the newest checkpoint.
+        """Restores the newest checkpoint that is not damaged. Damaged ones are renamed, and reported.
 
         Args:
           abstract: ShapeDtypeStructs with the shardings that the arrays shall have, on any mesh.
           initial: abstract parameters -> those that the stage began with; needed for a stage with an adapter.
 
         Raises:
-          SeallmError: there is no checkpoint, it is damaged, or its identity is another.
+          SeallmError: there is no checkpoint, all are damaged, or the identity is another.
         """
-        step = self.latest_step
-        if step is None:
-            raise SeallmError(f"{self.directory} holds no checkpoint; train first or check the path")
+        while (step := self.latest_step) is not None:
+            restored, damage = None, None
+            try:
+                restored = self._restore_step(step, abstract, initial)
+            except DamagedCheckpointError as error:
+                damage = error
+            damage = _agreed(damage, self.directory / str(step))
+            if restored is not None and damage is None:
+                return restored
+            assert damage is not None
+            if len(self._manager.all_steps()) == 1:
+                raise damage
+            self._set_aside(step, damage)
+        raise SeallmError(f"{self.directory} holds no checkpoint; train first or check the path")
+
+    def _set_aside(self, step: int, error: DamagedCheckpointError) -> None:
+        path = self.directory / str(step)
+        target = path.with_name(f"damaged-{step}")
+        if jax.process_index() == 0:
+            with _storage_errors(f"cannot rename {path}", "remove it"):
+                shutil.rmtree(target, ignore_errors=True)
+                path.rename(target)
+        multihost_utils.sync_global_devices(f"checkpoint {step} set aside")
+        self._manager.reload()
+        self._report(f"{error.damage}; it is now {target}, and the run goes on from step {self.latest_step}")
+
+    def _restore_step(self, step: int, abstract: TrainState, initial: Callable[[Any], Any] | None) -> Restored:
         path = self.directory / str(step)
         metadata = _read_metadata(self._manager, path, step)
-        _check_identity(path, metadata["identity"], self._identity)
+        check_identity(path, metadata["identity"], self._identity)
         parameters, progress = _split(abstract, self._identity)
         restored = _read_items(self._manager, path, step, metadata, {PARAMETERS: parameters, PROGRESS: progress})
         state = _join(abstract, restored, self._identity)
@@ -126,6 +148,13 @@ class Checkpoints:
         """Waits and releases the threads."""
         self.wait()
         self._manager.close()
+
+
+def _agreed(damage: DamagedCheckpointError | None, path: pathlib.Path) -> DamagedCheckpointError | None:
+    """What all processes hold of a checkpoint: it is damaged when one of them cannot read its part."""
+    if jax.process_count() == 1 or not multihost_utils.process_allgather(np.array(damage is not None)).any():
+        return damage
+    return damage or DamagedCheckpointError(path, "another process cannot read it")
 
 
 def read_checkpoint_metadata(directory: pathlib.Path) -> dict[str, Any]:
@@ -166,7 +195,8 @@ def restore_parameters(
 
     Args:
       directory: where `Checkpoints` wrote.
-      abstract: parameters as ShapeDtypeStructs with shardings, on any mesh; see `models.layout`.
+      abstract: parameters as ShapeDtypeStructs with shardings, on any mesh; see `models.layout`. They are cast to its
+        dtypes.
       model: the shape expected. The padded vocabulary size may differ from the one saved: rows of zeros come or go.
       tokenizer_digest: the tokenizer expected, if it matters.
       adapter: what was trained in place of the model; `abstract` then holds what `Identity.stored` tells.
@@ -177,16 +207,32 @@ def restore_parameters(
     with _reader(directory) as (manager, path, step):
         metadata = _read_metadata(manager, path, step)
         saved = metadata["identity"]
-        _check_model(path, saved["model"], model)
+        check_model(path, saved["model"], model)
         if tokenizer_digest is not None and saved["tokenizer_digest"] != tokenizer_digest:
-            raise SeallmError(_tokenizer_mismatch(path, saved["tokenizer_digest"], tokenizer_digest))
-        if saved.get("adapter") != (None if adapter is None else _as_json(dataclasses.asdict(adapter))):
+            raise SeallmError(tokenizer_mismatch(path, saved["tokenizer_digest"], tokenizer_digest))
+        if saved.get("adapter") != (None if adapter is None else as_json(dataclasses.asdict(adapter))):
             raise SeallmError(
                 f"checkpoint {path} holds {'a whole model' if saved.get('adapter') is None else 'only an adapter'}, or "
                 "another one than expected; load it through the run directory of the stage that trained it"
             )
-        restored = _read_items(manager, path, step, metadata, {PARAMETERS: to_names(abstract)})
-        return from_names(abstract, restored[PARAMETERS])
+        as_saved = _with_dtype(to_names(abstract), jnp.dtype(saved.get("parameter_dtype", "float32")))
+        restored = _read_items(manager, path, step, metadata, {PARAMETERS: as_saved})
+        return _cast_like(from_names(abstract, restored[PARAMETERS]), abstract)
+
+
+def _with_dtype(abstract: Any, dtype: Any) -> Any:
+    """Shapes of floating-point arrays in another dtype; others stay."""
+
+    def change(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype if floating else leaf.dtype, sharding=leaf.sharding)
+
+    return jax.tree.map(change, abstract)
+
+
+def _cast_like(tree: Any, abstract: Any) -> Any:
+    """Arrays in the dtypes of `abstract`; those that have them already stay the same arrays."""
+    return jax.tree.map(lambda x, like: x if x.dtype == like.dtype else x.astype(like.dtype), tree, abstract)
 
 
 def to_names(tree: Any) -> dict[str, Any]:
@@ -236,11 +282,13 @@ def _join(abstract: TrainState, restored: Mapping[str, Any], identity: Identity)
 
 @jax.jit
 def _checksum(tree: Any) -> jax.Array:
-    """Sum of all 32-bit patterns: the same on every mesh, and with rows of zeros added."""
-    words = [
-        jnp.sum(jax.lax.bitcast_convert_type(leaf, jnp.uint32), dtype=jnp.uint32) for leaf in jax.tree.leaves(tree)
-    ]
-    return sum(words, start=jnp.zeros((), jnp.uint32))
+    """Sum of all bit patterns: the same on every mesh, and with rows of zeros added."""
+
+    def words(leaf: jax.Array) -> jax.Array:
+        pattern = jnp.uint16 if leaf.dtype.itemsize == 2 else jnp.uint32
+        return jnp.sum(jax.lax.bitcast_convert_type(leaf, pattern), dtype=jnp.uint32)
+
+    return sum(map(words, jax.tree.leaves(tree)), start=jnp.zeros((), jnp.uint32))
 
 
 @contextlib.contextmanager
@@ -277,54 +325,8 @@ def _read_items(
         restored = {name: composite[name] for name in items}
     for name, tree in restored.items():
         if int(_checksum(tree)) != metadata["checksums"][name]:
-            raise SeallmError(_damage(path, f"the checksum of {name} is wrong"))
+            raise DamagedCheckpointError(path, f"the checksum of {name} is wrong")
     return restored
-
-
-def _check_identity(path: pathlib.Path, saved: Mapping[str, Any], expected: Identity) -> None:
-    _check_model(path, saved["model"], expected.model)
-    if saved["tokenizer_digest"] != expected.tokenizer_digest:
-        raise SeallmError(_tokenizer_mismatch(path, saved["tokenizer_digest"], expected.tokenizer_digest))
-    for key, meaning in (
-        ("curriculum_digest", "order of the training rows"),
-        ("batch_rows", "number of rows per step"),
-        ("seed", "seed"),
-        ("trainable", "set of trainable parameters"),
-        ("adapter", "adapter"),
-    ):
-        value = _as_json(dataclasses.asdict(expected)[key])
-        found = saved.get(key, ["*"] if key == "trainable" else None)  # older checkpoints do not say
-        if found != value:
-            raise SeallmError(
-                f"checkpoint {path} was trained with another {meaning}: {key} is {found}, this run has "
-                f"{value}; go back to the old configuration, or remove {path.parent} to train again"
-            )
-
-
-def _check_model(path: pathlib.Path, saved: Mapping[str, Any], expected: ModelConfig) -> None:
-    saved = _as_json(stored_model(saved))
-    for key, value in _as_json(dataclasses.asdict(expected)).items():
-        if key not in ("padded_vocabulary_size", "initializer_range") and saved[key] != value:
-            raise SeallmError(
-                f"checkpoint {path} holds another model: {key} is {saved[key]}, this run has {value}; "
-                f"use the configuration and tokenizer it was trained with, or remove {path.parent} to train again"
-            )
-
-
-def _as_json(value: Any) -> Any:
-    """`value` as it comes back from a JSON file: tuples are lists."""
-    return json.loads(json.dumps(value))
-
-
-def _tokenizer_mismatch(path: pathlib.Path, saved: str, expected: str) -> str:
-    return (
-        f"checkpoint {path} was trained with another tokenizer (digest {saved[:12]}, this run has {expected[:12]}); "
-        f"use the tokenizer it was trained with, or remove {path.parent} to train again"
-    )
-
-
-def _damage(path: pathlib.Path, reason: str) -> str:
-    return f"checkpoint {path} is damaged ({reason}); remove that directory to continue from the one before it"
 
 
 @contextlib.contextmanager
@@ -332,7 +334,7 @@ def _damage_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tensorstore and Orbax raise many kinds, bare Exception among them
-        raise SeallmError(_damage(path, _first_line(error))) from error
+        raise DamagedCheckpointError(path, _first_line(error)) from error
 
 
 def _metadata(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from seallm_jax.core.batch import Batch
@@ -17,14 +18,22 @@ from seallm_jax.core.languages import Languages
 from seallm_jax.core.progress import Advance, Progress
 from seallm_jax.core.schema import ModelConfig, TrainConfig
 from seallm_jax.core.sharding import ShardingRules
-from seallm_jax.training.checkpoint import Checkpoints, Identity
+from seallm_jax.data.batch_plan import BatchPlan
+from seallm_jax.models.flops import training_flops
+from seallm_jax.training.checkpoint import Checkpoints
 from seallm_jax.training.distributed import global_batch, local_rows, to_host
+from seallm_jax.training.identity import Identity
+from seallm_jax.training.metrics_writer import MetricsWriter
 from seallm_jax.training.preemption import Preempted, PreemptionWatch
+from seallm_jax.training.profile import StepProfile
+from seallm_jax.training.spikes import SpikeWatch
 from seallm_jax.training.state import TrainState, shardings_of
 from seallm_jax.training.step import StepMetrics, StepProgram, build_step
+from seallm_jax.training.step_clock import StepClock
 from seallm_jax.training.telemetry import Telemetry
 
 CHECKPOINT_DIRECTORY = "checkpoints"
+PROFILE_DIRECTORY = "profile"
 MAXIMUM_SKIPS_IN_A_ROW = 20
 
 
@@ -32,23 +41,32 @@ class BatchSource(Protocol):
     """Rows in a fixed order. Row i is a pure function of i, so that the data state is one integer.
 
     Attributes:
-      total_rows: rows in the whole stage.
+      plan: which rows each step takes.
       sequence_length: positions per row.
       reference_columns: width of `Batch.reference_logps`; 0 when batches have none.
+      document_length: usual length of a document, by which attention chooses its blocks; 0 when it is not known.
+      served: how many of the first rows each source serves, by name.
       digest: changes when the order or the content of the rows changes.
     """
 
     @property
-    def total_rows(self) -> int: ...
+    def plan(self) -> BatchPlan: ...
     @property
     def sequence_length(self) -> int: ...
     @property
     def reference_columns(self) -> int: ...
     @property
+    def document_length(self) -> int: ...
+    @property
     def digest(self) -> str: ...
 
+    def served(self, rows: int) -> Mapping[str, int]: ...
+
     def batches(self, start_row: int, rows: slice) -> Iterator[Batch]:
-        """Batches of numpy arrays from global row `start_row` on. Of each batch, only the rows in `rows` are read."""
+        """Batches of numpy arrays from the step that begins at global row `start_row` on.
+
+        Of a batch of `batch_rows`, only the rows in `rows` are read; of one of another size, the same share.
+        """
         ...
 
 
@@ -68,6 +86,8 @@ class TrainingJob:
       rules: how arrays are split over the mesh.
       seed: the run's seed.
       first_new_row: first embedding row that the vocabulary extension added, for `optimizer.new_rows_first`.
+      token_bytes: UTF-8 bytes that each id of the tokenizer stands for, for losses in bits per byte; None for none.
+      profile_steps: the first and the last step to trace, into `profile/`.
     """
 
     name: str
@@ -81,11 +101,13 @@ class TrainingJob:
     rules: ShardingRules = ShardingRules()
     seed: int = 0
     first_new_row: int | None = None
+    token_bytes: np.ndarray | None = None
+    profile_steps: tuple[int, int] | None = None
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps; rows that do not fill a last batch are left out."""
-        return self.source.total_rows // self.train.batch_rows
+        """Optimizer steps."""
+        return self.source.plan.total_steps
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -137,12 +159,12 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
     """
     if job.total_steps < 1:
         raise UsageError(
-            f"{job.name} has {job.source.total_rows} rows, fewer than batch_rows = {job.train.batch_rows}; "
+            f"{job.name} has fewer rows than batch_rows = {job.train.batch_rows}; "
             "raise the token budget or lower batch_rows"
         )
     program = build_step(
         job.model,
-        job.train,
+        job.train.with_document_length(job.source.document_length),
         job.mesh,
         job.rules,
         sequence_length=job.source.sequence_length,
@@ -150,6 +172,8 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
         num_languages=len(job.languages),
         reference_columns=job.source.reference_columns,
         first_new_row=job.first_new_row,
+        stage_starts=job.source.plan.starts,
+        token_bytes=job.token_bytes,
         seed=job.seed,
     )
     identity = Identity(
@@ -160,23 +184,20 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
         job.seed,
         job.train.trainable,
         job.train.adapter,
+        job.train.optimizer.name,
+        job.train.parameter_dtype,
+        job.train.optimizer.state_dtype,
     )
-    checkpoints = Checkpoints(job.checkpoints, identity, keep=job.train.keep_checkpoints)
+    is_writer = jax.process_index() == 0
+    shown = progress if is_writer else Progress.silent()
+    checkpoints = Checkpoints(job.checkpoints, identity, keep=job.train.keep_checkpoints, report=shown.say)
     try:
         state, rows, counters = _start(checkpoints, program, initial)
-        done = rows // job.train.batch_rows
-        is_writer = jax.process_index() == 0
-        telemetry = Telemetry(
-            job.directory,
-            job.languages,
-            log_every=job.train.log_every,
-            restored_step=done,
-            restored=counters,
-            enabled=is_writer,
-        )
-        shown = progress if is_writer else Progress.silent()
+        done = job.source.plan.steps_before(rows)
+        telemetry = _telemetry(job, done, counters, is_writer)
+        spikes = SpikeWatch(job.train.spike_threshold, counters.get("losses", ()))
         with PreemptionWatch() as watch, shown.task(job.name, job.total_steps, done=done) as advance:
-            run = _Run(job, program, checkpoints, telemetry, watch, advance)
+            run = _Run(job, program, checkpoints, telemetry, spikes, watch, initial, shown.say, advance)
             try:
                 yield from run.steps(state, done)
             finally:
@@ -194,37 +215,58 @@ class _Run:
         program: StepProgram,
         checkpoints: Checkpoints,
         telemetry: Telemetry,
+        spikes: SpikeWatch,
         watch: PreemptionWatch,
+        initial: Callable[[Any], Any],
+        say: Callable[[str], None],
         advance: Advance,
     ):
         self._job = job
         self._program = program
         self._checkpoints = checkpoints
         self._telemetry = telemetry
+        self._spikes = spikes
         self._watch = watch
+        self._initial = initial
+        self._say = say
         self._advance = advance
+        self._profile = StepProfile(job.directory / PROFILE_DIRECTORY, job.profile_steps)
         self._skipped: list[int] = []
 
     def steps(self, state: TrainState, done: int) -> Iterator[StepInfo]:
+        try:
+            yield from self._steps(state, done)
+        finally:
+            self._profile.close()
+
+    def _steps(self, state: TrainState, done: int) -> Iterator[StepInfo]:
         job, program = self._job, self._program
-        if done >= job.total_steps:
-            return
-        rows = local_rows(program.abstract_batch)
-        batches = job.source.batches(done * job.train.batch_rows, rows)
+        plan = job.source.plan
         pending: tuple[int, StepMetrics] | None = None
-        for step in range(done + 1, job.total_steps + 1):
-            batch = global_batch(next(batches), rows, program.abstract_batch)
-            state, metrics = program.run(state, batch)
+        batches, step, asked = self._batches(done), done, 0
+        while step < job.total_steps:
+            shape = program.batch_of(plan.size_at(step))
+            batch = global_batch(next(batches), local_rows(shape), shape)
+            step += 1
+            with self._profile.step(step):
+                state, metrics = program.run(state, batch)
             if pending is not None:
-                yield self._finish(*pending)
+                info = self._finish(*pending)
+                yield info
+                if self._spikes.is_spike(info.loss):
+                    state = self._roll_back(state, info)  # what came after it goes, too
+                    batches, step, pending = self._batches(info.step), info.step, None
+                    continue
             pending = (step, metrics)
-            stop = self._watch.should_stop(step)
+            asked += 1
+            stop = self._watch.should_stop(done + asked)
             if stop or step == job.total_steps or step % job.train.checkpoint_every == 0:
-                yield self._finish(*pending)
+                info = self._finish(*pending)
                 pending = None
-                self._checkpoints.save(
-                    state, step=step, rows=step * job.train.batch_rows, telemetry=self._telemetry.state()
-                )
+                yield info
+                if self._spikes.is_spike(info.loss):
+                    state = self._roll_back(state, info)
+                self._save(state, step)
             if stop and step < job.total_steps:
                 self._checkpoints.wait()
                 raise Preempted(
@@ -232,23 +274,40 @@ class _Run:
                     f"{job.checkpoints / str(step)} is saved, and the same command continues from it"
                 )
 
+    def _batches(self, done: int) -> Iterator[Batch]:
+        source = self._job.source
+        return source.batches(source.plan.rows_before(done), local_rows(self._program.abstract_batch))
+
+    def _save(self, state: TrainState, step: int) -> None:
+        counters = self._telemetry.state() | {"losses": self._spikes.state()}
+        rows = self._job.source.plan.rows_before(step)
+        self._checkpoints.save(state, step=step, rows=rows, telemetry=counters)
+        self._telemetry.resume_clock()
+
+    def _roll_back(self, state: TrainState, info: StepInfo) -> TrainState:
+        """The state of the last checkpoint. The rows since then have been consumed; the schedule goes by updates."""
+        leap = f"{self._job.name}: the loss leapt to {info.loss:.3f} at step {info.step}"
+        self._checkpoints.wait()
+        last = self._checkpoints.latest_step
+        if last is None:
+            self._say(f"{leap}; there is no checkpoint to go back to, so the run goes on")
+            return state
+        jax.tree.map(lambda leaf: leaf.delete(), state)  # makes room for the other
+        restored = self._checkpoints.restore(self._program.abstract_state, self._initial)
+        self._telemetry.roll_back(restored.telemetry)
+        self._say(f"{leap}; back to the checkpoint of step {last}, leaving out the rows of the steps in between")
+        return restored.state
+
     def _finish(self, step: int, metrics: StepMetrics) -> StepInfo:
         """Fetches what a step measured, writes it down, and looks after its health."""
         job, values = self._job, to_host(metrics)
-        rows = step * job.train.batch_rows
+        self._profile.done(step)
+        plan = job.source.plan
+        rows = plan.rows_before(step)
         sums = values.sums
         skipped = int(values.skipped)
         line = self._telemetry.record(
-            step=step,
-            rows=rows,
-            tokens=int(values.tokens),
-            loss=(float(sums.loss), float(sums.count)),
-            languages=(sums.by_language["loss"].tolist(), sums.by_language["count"].tolist()),
-            metrics={name: (float(total), float(count)) for name, (total, count) in sums.metrics.items()},
-            learning_rate=float(values.learning_rate),
-            gradient_norm=float(values.gradient_norm),
-            skipped_updates=skipped,
-            final=step == job.total_steps,
+            values, step=step, rows=rows, batch_rows=plan.size_at(step - 1), final=step == job.total_steps
         )
         loss = float(sums.loss / sums.count) if sums.count else math.nan
         note = f"loss {loss:.3f}, {self._telemetry.tokens_per_second:,.0f} tok/s"
@@ -269,6 +328,24 @@ class _Run:
             skipped_updates=skipped,
             line=line,
         )
+
+
+def _telemetry(job: TrainingJob, step: int, counters: dict[str, Any], writes: bool) -> Telemetry:
+    """The telemetry of a job that continues from a step."""
+    row = (job.model, 1, job.source.sequence_length)
+    whole = job.train.adapter is None
+    flops = {name: training_flops(*row, causal=name == "causal", weight_gradients=whole) for name in ("full", "causal")}
+    writer = None
+    if writes:
+        writer = MetricsWriter(job.directory, restored_step=step, name=job.name, wandb=job.train.wandb)
+    return Telemetry(
+        job.languages,
+        log_every=job.train.log_every,
+        clock=StepClock(flops=flops, devices=job.mesh.size, device=jax.local_devices()[0], restored=counters),
+        writer=writer,
+        served=job.source.served,
+        restored=counters,
+    )
 
 
 def _start(

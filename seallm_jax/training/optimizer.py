@@ -1,66 +1,132 @@
-"""AdamW and its learning-rate schedules, from optax."""
+"""Optimizers, from optax: what they have in common is clipping, weight decay, the rate, and how their state is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from seallm_jax.core.schema import OptimizerConfig
 from seallm_jax.models.layout import path_name
 from seallm_jax.training.partition import multiplier
 
-
-def build_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
-    """Learning rate by update number (0 is the first update).
-
-    Warmup rises linearly and its first update already has a positive rate. The rest follows `config.schedule`:
-    constant; cosine or linear down to `final_fraction` of the peak; wsd (arXiv 2405.18392), stable and then a linear
-    decay over the last `decay_fraction` of the steps.
-    """
-    peak, final = config.learning_rate, config.learning_rate * config.final_fraction
-    warmup = round(config.warmup_fraction * total_steps)
-    rest = max(total_steps - warmup, 1)
-    match config.schedule:
-        case "constant":
-            main = optax.constant_schedule(peak)
-        case "cosine":
-            main = optax.cosine_decay_schedule(peak, rest, alpha=config.final_fraction)
-        case "linear":
-            main = optax.linear_schedule(peak, final, rest)
-        case "wsd":
-            decay = min(max(round(config.decay_fraction * total_steps), 1), rest)
-            main = optax.linear_schedule(peak, final, decay, transition_begin=rest - decay)
-    if warmup == 0:
-        return main
-    rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
-    return optax.join_schedules([rise, main], [warmup])
+MUON_RMS = 0.2  # of an update's entries, as AdamW's, so that both take the same rates (arXiv 2502.16982)
+# The dimensions that a matrix within the layers reads and writes; dimension 0 is the layer. Muon orthogonalizes these.
+MATRICES = {
+    "attention.query.kernel": ((1,), (2, 3)),
+    "attention.key.kernel": ((1,), (2, 3)),
+    "attention.value.kernel": ((1,), (2, 3)),
+    "attention.output.kernel": ((1, 2), (3,)),
+    "mlp.gate.kernel": ((1,), (2,)),
+    "mlp.up.kernel": ((1,), (2,)),
+    "mlp.down.kernel": ((1,), (2,)),
+}
 
 
-def build_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm (0 turns it off), then AdamW, then the learning-rate multipliers.
+def build_optimizer(config: OptimizerConfig, schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Clipping by global norm (0 turns it off), the optimizer, weight decay, the rate, and its multipliers.
 
     Norms and biases do not decay. A multiplier scales the decay, too, as it would had it been in the learning rate.
+    A parameter of all layers counts as one where Adafactor measures sizes.
+
+    Args:
+      config: which optimizer, and its numbers.
+      schedule: learning rate by update number; see `training.schedule`.
     """
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    adamw = optax.adamw(
-        build_schedule(config, total_steps),
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        mask=decay_mask,
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.chain(
+            _direction(config),
+            optax.add_decayed_weights(config.weight_decay, decay_mask),
+            optax.scale_by_learning_rate(schedule),
+        ),
+        *([_scale_by_path(config.multipliers)] if config.multipliers else []),
     )
-    if not config.multipliers:
-        return optax.chain(clip, adamw)
-    return optax.chain(clip, adamw, _scale_by_path(config.multipliers))
+    return _in_float32(optimizer, jnp.dtype(config.state_dtype))
 
 
 def decay_mask(params: Any) -> Any:
     """True for the parameters that weight decay acts on: neither norms ("norm" in their path) nor biases."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _decays(path_name(path)), params)
+
+
+def map_moments(
+    change: Callable[[Any, Any], Any], state: Any, params: Any, *, other: Callable[[Any], Any] = lambda leaf: leaf
+) -> Any:
+    """Applies `change(leaf, parameter)` to what an optimizer keeps for each parameter, and `other` to the rest.
+
+    What belongs to a parameter is known by its path, which ends with the parameter's.
+    """
+    by_path = {_keys(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+    longest = max(map(len, by_path), default=0)
+
+    def apply(path: tuple[Any, ...], leaf: Any) -> Any:
+        keys = _keys(path)
+        for length in range(min(longest, len(keys)), 0, -1):
+            if (parameter := by_path.get(keys[-length:])) is not None:
+                return change(leaf, parameter)
+        return other(leaf)
+
+    return jax.tree_util.tree_map_with_path(apply, state)
+
+
+def _direction(config: OptimizerConfig) -> optax.GradientTransformation:
+    """The optimizer's update, upwards, before weight decay and the rate."""
+    match config.name:
+        case "adamw":
+            return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+        case "adafactor":
+            return optax.chain(
+                optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0), optax.scale_by_param_block_rms()
+            )
+        case "lion":
+            return optax.scale_by_lion(b1=config.b1, b2=config.b2)
+        case "muon":
+            return optax.contrib.muon(
+                -1.0,  # upwards
+                beta=config.momentum,
+                eps=config.epsilon,
+                adam_b1=config.b1,
+                adam_b2=config.b2,
+                muon_weight_dimension_numbers=_muon_dimensions,
+                consistent_rms=MUON_RMS,
+            )
+
+
+def _muon_dimensions(params: Any) -> Any:
+    def dimensions(path: tuple[Any, ...], _: Any) -> MuonDimensionNumbers | None:
+        found = next((axes for name, axes in MATRICES.items() if path_name(path).endswith("." + name)), None)
+        return None if found is None else MuonDimensionNumbers(reduction_axis=found[0], output_axis=found[1])
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+def _in_float32(optimizer: optax.GradientTransformation, kept: Any) -> optax.GradientTransformation:
+    """The same, computing in float32 whatever the dtype of the parameters, with its moments kept in dtype `kept`."""
+
+    def wide(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+    def keep(state: Any, params: Any) -> Any:
+        return map_moments(lambda leaf, _: leaf.astype(kept), state, params)
+
+    def init(params: Any) -> Any:
+        return keep(optimizer.init(wide(params)), params)
+
+    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        state = map_moments(lambda leaf, _: leaf.astype(jnp.float32), state, params)
+        updates, state = optimizer.update(wide(updates), state, wide(params))
+        return updates, keep(state, params)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(path_name(path).split("."))
 
 
 def _decays(path: str) -> bool:

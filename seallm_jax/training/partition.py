@@ -40,6 +40,14 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
+def group_of(path: str) -> str:
+    """What telemetry counts a parameter as: embedding, head, attention, mlp, norm or adapter."""
+    if ".lora_" in path or path.endswith("new_rows"):
+        return "adapter"
+    parts = path.split(".")
+    return "norm" if "norm" in path else parts[1] if parts[0] == "layers" else parts[0]
+
+
 def multiplier(path: str, multipliers: Mapping[str, float]) -> float:
     """The learning-rate multiplier of a path: that of its longest matching pattern, the first among equals, else 1."""
     found = [pattern for pattern in multipliers if fnmatch.fnmatchcase(path, pattern)]

@@ -18,6 +18,7 @@ from seallm_jax.core.batch import Batch
 from seallm_jax.core.languages import Languages
 from seallm_jax.core.paths import read_json, value_digest
 from seallm_jax.core.progress import Progress
+from seallm_jax.core.schema import KernelConfig
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.data.loader import read_in_order
 from seallm_jax.data.reference import INDEX_FILE, ReferenceLogps
@@ -37,6 +38,7 @@ def reference_log_probabilities(
     batch_rows: int,
     mesh: Mesh,
     compute_dtype: str,
+    kernels: KernelConfig = KernelConfig(),
     rules: ShardingRules = ShardingRules(),
     progress: Progress,
 ) -> dict[str, ReferenceLogps]:
@@ -53,6 +55,7 @@ def reference_log_probabilities(
       batch_rows: rows of a forward pass, a multiple of the mesh's row shards.
       mesh: all devices of all processes.
       compute_dtype: that of the training step, so that policy and reference agree at the start.
+      kernels: those of the training step.
       progress: one task.
 
     Raises:
@@ -71,7 +74,7 @@ def reference_log_probabilities(
         progress = Progress.silent()
     graph, parameters = nnx.split(model)
     segments = max(reader.index.max_segments for reader in readers)
-    forward = (("compute_dtype", jnp.dtype(compute_dtype)), ("mesh", mesh), ("rules", rules))
+    forward = (("compute_dtype", jnp.dtype(compute_dtype)), ("mesh", mesh), ("rules", rules), ("kernels", kernels))
     with progress.task("reference log-probabilities", total=sum(len(reader) for reader, _, _ in missing)) as advance:
         for reader, path, digest in missing:
             values = np.empty((len(reader), segments), np.float32)

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seallm_jax.training import partition
+from seallm_jax.training.optimizer import map_moments
 
 
 @jax.tree_util.register_dataclass
@@ -19,9 +20,9 @@ class TrainState:
     """State of a training stage.
 
     Attributes:
-      params: the model's parameters, float32, as `flax.nnx.State`, frozen ones included.
-      optimizer_state: the optimizer's state for the trainable parameters; arrays as large as a parameter are laid out
-        as that parameter.
+      params: the model's parameters, as `flax.nnx.State`, frozen ones included.
+      optimizer_state: the optimizer's state for the trainable parameters; arrays that belong to a
+        parameter are laid out as that parameter.
       step: int32 scalar, steps taken, skipped ones included.
       skipped: int32 scalar, updates left out because loss or gradient was not finite or nothing had weight.
     """
@@ -63,16 +64,34 @@ def abstract_state(
     """
     replicated = NamedSharding(mesh, PartitionSpec())
     part, _ = partition.split(abstract_params, trainable)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, part)
-    optimizer_state = optax.tree_utils.tree_map_params(
-        optimizer,
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+
+    def place(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    optimizer_state = map_moments(
+        lambda leaf, parameter: place(leaf, _sharding_like(parameter, leaf.shape)),
         jax.eval_shape(optimizer.init, part),
-        shardings,
-        transform_non_params=lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
+        part,
+        other=lambda leaf: place(leaf, replicated),
     )
     counter = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     return TrainState(abstract_params, optimizer_state, counter, counter)
+
+
+def _sharding_like(parameter: jax.ShapeDtypeStruct, shape: tuple[int, ...]) -> NamedSharding:
+    """The sharding of an array that has some of a parameter's dimensions, in order: split where they are."""
+    sharding = parameter.sharding
+    assert isinstance(sharding, NamedSharding)
+    if shape == parameter.shape:
+        return sharding
+    axes = [*sharding.spec, *[None] * (len(parameter.shape) - len(sharding.spec))]
+    remaining = list(zip(parameter.shape, axes, strict=True))
+    found = []
+    for size in shape:
+        while remaining and remaining[0][0] != size:
+            remaining.pop(0)
+        found.append(remaining.pop(0)[1] if remaining else None)
+    return NamedSharding(sharding.mesh, PartitionSpec(*found))
 
 
 def shardings_of(abstract: Any) -> Any:

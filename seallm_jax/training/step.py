@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -25,7 +26,9 @@ from seallm_jax.objectives.registry import build_objective
 from seallm_jax.training import partition
 from seallm_jax.training.distributed import abstract_batch
 from seallm_jax.training.new_rows import NewRows
-from seallm_jax.training.optimizer import build_optimizer, build_schedule
+from seallm_jax.training.optimizer import build_optimizer
+from seallm_jax.training.rounding import round_like
+from seallm_jax.training.schedule import build_schedule
 from seallm_jax.training.state import TrainState, abstract_state, shardings_of
 
 
@@ -38,6 +41,7 @@ class StepMetrics:
       sums: loss, count, losses by language and objective metrics over the whole batch.
       tokens: int32, positions that are not padding.
       gradient_norm: float32, before clipping, over the values that this step trains.
+      group_norms: the same by `partition.group_of`.
       learning_rate: float32.
       skipped: int32, updates skipped since the beginning.
     """
@@ -45,6 +49,7 @@ class StepMetrics:
     sums: LossSums
     tokens: jax.Array
     gradient_norm: jax.Array
+    group_norms: dict[str, jax.Array]
     learning_rate: jax.Array
     skipped: jax.Array
 
@@ -54,9 +59,10 @@ class StepProgram:
     """A jitted step and the shapes it is for.
 
     Attributes:
-      run: (state, batch) -> (state, StepMetrics); the state given is donated.
+      run: (state, batch) -> (state, StepMetrics); the state given is donated. Batches may be any number of
+        micro-batches long; each length is compiled once.
       abstract_state: the state as ShapeDtypeStructs with shardings.
-      abstract_batch: the batch likewise.
+      abstract_batch: a batch of `train.batch_rows` rows likewise.
       optimizer: makes the optimizer state.
       trainable: patterns of the parameters that the optimizer is for.
     """
@@ -66,6 +72,12 @@ class StepProgram:
     abstract_batch: Batch
     optimizer: optax.GradientTransformation
     trainable: tuple[str, ...]
+
+    def batch_of(self, rows: int) -> Batch:
+        """`abstract_batch` with another number of rows."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=x.sharding), self.abstract_batch
+        )
 
 
 def build_step(
@@ -79,6 +91,8 @@ def build_step(
     num_languages: int,
     reference_columns: int = 0,
     first_new_row: int | None = None,
+    stage_starts: Sequence[int] = (),
+    token_bytes: np.ndarray | None = None,
     seed: int = 0,
 ) -> StepProgram:
     """The step of a training stage on a mesh, not compiled yet. Allocates nothing.
@@ -93,16 +107,18 @@ def build_step(
       num_languages: length of the sums by language.
       reference_columns: width of the batch's `reference_logps`; 0 for a batch without them.
       first_new_row: size of the vocabulary before its extension, for `optimizer.new_rows_first`; None without one.
-      seed: of an adapter's dropout, which is a function of it, the step and the micro-batch.
+      stage_starts: the step that each stage of `train.curriculum` begins with; none is one stage.
+      token_bytes: int [V], bytes that each id stands for; with them losses by language come in bits per byte, too.
+      seed: of an adapter's dropout, which is a function of it, the step and the micro-batch, and of rounding.
 
     Raises:
       UsageError: the rows of a micro-batch, or the positions of a row, cannot be split evenly over the mesh; a pattern
         that matches no parameter; `new_rows_first` where there are no new rows.
     """
     batch = abstract_batch(train.batch_rows, sequence_length, mesh, rules, reference_columns=reference_columns)
-    _check_split("batch_rows / accumulation", train.batch_rows // train.accumulation, mesh, rules.batch)
+    _check_split("batch_rows / accumulation", train.micro_batch_rows, mesh, rules.batch)
     _check_split("packing.sequence_length", sequence_length, mesh, rules.sequence)
-    graph, parameters = abstract_decoder(model, adapter=train.adapter)
+    graph, parameters = abstract_decoder(model, param_dtype=jnp.dtype(train.parameter_dtype), adapter=train.adapter)
     parameters = jax.tree.map(_with_sharding, parameters, parameter_shardings(parameters, mesh, rules))
     trainable = train.trainable
     partition.check_patterns(parameters, trainable, "optimizer.trainable")
@@ -111,22 +127,26 @@ def build_step(
     for path, leaf in jax.tree_util.tree_leaves_with_path(part):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise UsageError(f"optimizer.trainable takes in {path_name(path)}, which is quantised; leave it out")
-    optimizer = build_optimizer(train.optimizer, total_steps)
+    stages, starts = (train.curriculum, stage_starts) if train.curriculum and stage_starts else ((), (0,))
+    schedule = build_schedule(train.optimizer, total_steps, stages, starts)
+    optimizer = build_optimizer(train.optimizer, schedule)
     abstract = abstract_state(parameters, optimizer, mesh, trainable)
     objective = build_objective(
         train.objective,
         num_languages,
+        token_bytes=token_bytes,
         compute_dtype=jnp.dtype(train.compute_dtype),
         remat=train.remat,
         mesh=mesh,
         rules=rules,
+        kernels=train.kernels,
     )
     step = functools.partial(
         train_step,
         loss=_loss_of(graph, objective, train.adapter),
         optimizer=optimizer,
-        schedule=build_schedule(train.optimizer, total_steps),
-        accumulation=train.accumulation,
+        schedule=schedule,
+        micro_batch_rows=train.micro_batch_rows,
         trainable=trainable,
         seed=seed,
         new_rows=NewRows.of(train.optimizer, total_steps, first_new_row, part, model.vocabulary_size),
@@ -150,20 +170,20 @@ def train_step(
     loss: Callable[[Any, Batch, jax.Array], tuple[jax.Array, LossSums]],
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    accumulation: int,
+    micro_batch_rows: int,
     place_batch: Callable[[Batch], Batch],
     place_gradient: Callable[[Any], Any],
     trainable: tuple[str, ...] = partition.ALL,
     seed: int = 0,
     new_rows: NewRows | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """One optimizer step. Without dropout, the loss and the gradient do not depend on `accumulation` or the mesh.
+    """One optimizer step. Without dropout, the loss and the gradient depend neither on `micro_batch_rows` nor the mesh.
 
     An update whose loss or gradient is not finite, or for which nothing in the batch has weight, is left out and
     counted. Frozen parameters are constants of the loss and leave as they came.
     """
     params, frozen = partition.split(state.params, trainable)
-
+    accumulation = batch.shape[0] // micro_batch_rows
     step_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_of_part(params: Any, micro_batch: Batch, key: jax.Array) -> tuple[jax.Array, LossSums]:
@@ -178,7 +198,7 @@ def train_step(
     micro_batches = _split_rows(batch, accumulation)
     zeros = (
         _zeros_like_sums(lambda params, batch: loss(params, batch, step_key), state.params, micro_batches),
-        place_gradient(jax.tree.map(jnp.zeros_like, params)),
+        place_gradient(jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)),
     )
     (sums, gradient), _ = jax.lax.scan(micro_step, zeros, (jnp.arange(accumulation), micro_batches))
 
@@ -188,7 +208,8 @@ def train_step(
         gradient = new_rows.select(update, gradient, jax.tree.map(jnp.zeros_like, gradient))
     norm = optax.global_norm(gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)  # clips first
-    new_params = optax.apply_updates(params, updates)
+    new_params = jax.tree.map(lambda p, u: p.astype(jnp.float32) + u, params, updates)
+    new_params = round_like(new_params, params, jax.random.fold_in(step_key, accumulation))
     if new_rows is not None:
         new_params = new_rows.select(update, new_params, params)  # weight decay needs no gradient
 
@@ -201,10 +222,18 @@ def train_step(
         sums=sums,
         tokens=jnp.sum(batch.segment_ids != 0, dtype=jnp.int32),
         gradient_norm=norm,
+        group_norms=_norms_by_group(gradient),
         learning_rate=jnp.asarray(schedule(update), jnp.float32),
         skipped=skipped,
     )
     return TrainState(partition.merge(new_params, frozen), optimizer_state, state.step + 1, skipped), metrics
+
+
+def _norms_by_group(gradient: Any) -> dict[str, jax.Array]:
+    squares: dict[str, list[jax.Array]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        squares.setdefault(partition.group_of(path_name(path)), []).append(jnp.sum(leaf**2))
+    return {group: jnp.sqrt(sum(found)) for group, found in sorted(squares.items())}
 
 
 def _loss_of(

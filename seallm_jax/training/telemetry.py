@@ -1,19 +1,15 @@
-"""What a run writes down about itself: metrics.jsonl and TensorBoard events, with no step twice after a restart."""
+"""What a run writes down about itself: sums over steps, and lines made of them."""
 
 from __future__ import annotations
 
-import json
 import math
-import pathlib
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from seallm_jax.core.languages import Languages
-from seallm_jax.core.paths import atomic_file
-
-METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_DIRECTORY = "tensorboard"
+from seallm_jax.training.metrics_writer import MetricsWriter
+from seallm_jax.training.step import StepMetrics
+from seallm_jax.training.step_clock import StepClock
 
 
 class Telemetry:
@@ -23,50 +19,40 @@ class Telemetry:
     that a language that is in few batches still shows. Sums that are not written yet travel with the checkpoint
     (`state`), so a resumed run writes the same lines as an uninterrupted one.
 
-    A line holds step, rows and tokens consumed so far, loss, loss_by_language and counts_by_language by language code,
-    learning_rate, gradient_norm of that step, tokens_per_second, skipped_updates, metrics of the objective, and seconds
-    of training so far. What is not finite is null.
+    A line holds step, rows and tokens consumed so far, loss; loss_by_language, counts_by_language and, where the
+    objective tells, bits_per_byte_by_language by language code; learning_rate and gradient_norm of that step,
+    gradient_norms by group of parameters, skipped_updates, rollbacks, metrics of the objective, the share of the rows
+    that each source has served so far, and the figures of `StepClock`. What is not finite is null.
     """
 
     def __init__(
         self,
-        directory: pathlib.Path,
         languages: Languages,
         *,
         log_every: int,
-        restored_step: int = 0,
+        clock: StepClock,
+        writer: MetricsWriter | None = None,
+        served: Callable[[int], Mapping[str, int]] = lambda rows: {},
         restored: Mapping[str, Any] | None = None,
-        enabled: bool = True,
     ):
-        """Opens the files and drops what an earlier run wrote after `restored_step`.
-
+        """
         Args:
-          directory: where the files go.
           languages: the run's languages, for names.
           log_every: steps between lines.
-          restored_step: the step that the run continues from.
-          restored: `state` of that step.
-          enabled: False on all processes but one; they count and write nothing.
+          clock: tells the speed.
+          writer: where lines go; None on all processes but one, which count and write nothing.
+          served: rows consumed -> how many of them each source has served.
+          restored: `state` of the step that the run continues from.
         """
+        restored = restored or {}
         self._languages = languages
         self._log_every = log_every
-        self._path = directory / METRICS_FILE
-        self._tensorboard = None
-        self._sums = _Sums.from_json((restored or {}).get("sums", {}))
-        self._tokens = int((restored or {}).get("tokens", 0))
-        self._seconds_before = float((restored or {}).get("seconds", 0.0))
-        self._start = self._rate_start = time.monotonic()
-        self._rate_tokens = 0
-        self._last_rate = 0.0
-        self._first = True
-        self._file = None
-        if not enabled:
-            return
-        _drop_lines_after(self._path, restored_step)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115, closed in close()
-        from tensorboardX import SummaryWriter  # imports protobuf, a second
-
-        self._tensorboard = SummaryWriter(str(directory / TENSORBOARD_DIRECTORY), purge_step=restored_step + 1)
+        self._clock = clock
+        self._writer = writer
+        self._served = served
+        self._sums = _Sums.from_json(restored.get("sums", {}))
+        self._tokens = int(restored.get("tokens", 0))
+        self._rollbacks = int(restored.get("rollbacks", 0))
 
     @property
     def tokens(self) -> int:
@@ -76,67 +62,61 @@ class Telemetry:
     @property
     def tokens_per_second(self) -> float:
         """Rate since the last line was written, or up to it; compilation in a run's first step is not part of it."""
-        if not self._rate_tokens:
-            return self._last_rate
-        return self._rate_tokens / max(time.monotonic() - self._rate_start, 1e-9)
+        return self._clock.tokens_per_second
 
     def record(
-        self,
-        *,
-        step: int,
-        rows: int,
-        tokens: int,
-        loss: tuple[float, float],
-        languages: tuple[Sequence[float], Sequence[float]],
-        metrics: Mapping[str, tuple[float, float]],
-        learning_rate: float,
-        gradient_norm: float,
-        skipped_updates: int,
-        final: bool = False,
+        self, values: StepMetrics, *, step: int, rows: int, batch_rows: int, final: bool = False
     ) -> dict[str, Any] | None:
-        """Takes one step's sums and counts; returns the line when one was due, else None.
+        """Takes what one step measured; returns the line when one was due, else None.
 
         Args:
+          values: on the host.
           step: number of steps done, this one included.
           rows: rows consumed so far.
-          tokens: tokens of this step, padding not counted.
-          loss: sum and count.
-          languages: sums and counts by language id.
-          metrics: objective metrics, sum and count by name.
-          learning_rate: rate of this step.
-          gradient_norm: norm before clipping.
-          skipped_updates: updates left out so far because something was not finite.
+          batch_rows: rows of this step.
           final: write a line now.
         """
-        self._tokens += tokens
-        self._rate_tokens += tokens
-        self._sums.add("loss", loss)
-        for index, pair in enumerate(zip(*languages, strict=True)):
-            self._sums.add(f"language/{self._languages.codes[index]}", pair)
-        for name, pair in metrics.items():
+        sums = values.sums
+        self._tokens += int(values.tokens)
+        self._clock.tick(int(values.tokens), batch_rows)
+        self._sums.add("loss", (sums.loss, sums.count))
+        by_language = sums.by_language
+        for index, code in enumerate(self._languages.codes):
+            loss, count = by_language["loss"][index], by_language["count"][index]
+            self._sums.add(f"language/{code}", (loss, count))
+            if "bytes" in by_language:
+                self._sums.add(f"bits/{code}", (loss / math.log(2), by_language["bytes"][index]))
+        for name, pair in sums.metrics.items():
             self._sums.add(f"metric/{name}", pair)
-        line = None
-        if final or step % self._log_every == 0:
-            line = self._line(step, rows, learning_rate, gradient_norm, skipped_updates)
-            self._write(line)
-            self._sums = _Sums()
-        if self._first or line:
-            self._last_rate = 0.0 if self._first else self.tokens_per_second
-            self._rate_start, self._rate_tokens, self._first = time.monotonic(), 0, False
+        if not final and step % self._log_every:
+            return None
+        line = self._line(values, step, rows)
+        if self._writer is not None:
+            self._writer.write(line)
+        self._sums = _Sums()
         return line
+
+    def roll_back(self, restored: Mapping[str, Any]) -> None:
+        """The run has gone back to a state whose `state` this is. Lines and tokens since then stay as they are."""
+        self._rollbacks += 1
+        self._clock.roll_back(restored)
+
+    def resume_clock(self) -> None:
+        """What was done since the last step, such as writing a checkpoint, was no step."""
+        self._clock.resume()
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to go on counting; JSON-like."""
-        return {"tokens": self._tokens, "seconds": self._seconds(), "sums": self._sums.to_json()}
+        counted = {"tokens": self._tokens, "rollbacks": self._rollbacks, "sums": self._sums.to_json()}
+        return counted | self._clock.state()
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        if self._file is not None:
-            self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def _line(self, step: int, rows: int, rate: float, norm: float, skipped: int) -> dict[str, Any]:
+    def _line(self, values: StepMetrics, step: int, rows: int) -> dict[str, Any]:
+        bits = self._sums.means("bits/")
         return {
             "step": step,
             "rows": rows,
@@ -144,29 +124,16 @@ class Telemetry:
             "loss": self._sums.mean("loss"),
             "loss_by_language": self._sums.means("language/"),
             "counts_by_language": self._sums.counts("language/"),
-            "learning_rate": rate,
-            "gradient_norm": _finite(norm),
-            "tokens_per_second": self.tokens_per_second,
-            "skipped_updates": skipped,
+            **({"bits_per_byte_by_language": bits} if bits else {}),
+            "learning_rate": float(values.learning_rate),
+            "gradient_norm": _finite(values.gradient_norm),
+            "gradient_norms": {group: _finite(norm) for group, norm in values.group_norms.items()},
+            "skipped_updates": int(values.skipped),
+            "rollbacks": self._rollbacks,
             "metrics": self._sums.means("metric/"),
-            "seconds": self._seconds(),
+            "served": {name: count / max(rows, 1) for name, count in self._served(rows).items()},
+            **self._clock.figures(),
         }
-
-    def _write(self, line: dict[str, Any]) -> None:
-        if self._file is None or self._tensorboard is None:
-            return
-        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
-        for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "skipped_updates"):
-            if line[name] is not None:
-                self._tensorboard.add_scalar(f"train/{name}", line[name], line["step"])
-        for prefix, key in (("loss", "loss_by_language"), ("metrics", "metrics")):
-            for name, value in line[key].items():
-                if value is not None:
-                    self._tensorboard.add_scalar(f"{prefix}/{name}", value, line["step"])
-
-    def _seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._start
 
 
 class _Sums:
@@ -182,7 +149,7 @@ class _Sums:
     def to_json(self) -> dict[str, tuple[float, float]]:
         return dict(self._pairs)
 
-    def add(self, name: str, pair: tuple[float, float]) -> None:
+    def add(self, name: str, pair: tuple[Any, Any]) -> None:
         if math.isfinite(pair[0]):  # the update was skipped otherwise, which `skipped_updates` shows
             total, count = self._pairs.get(name, (0.0, 0.0))
             self._pairs[name] = (total + float(pair[0]), count + float(pair[1]))
@@ -200,21 +167,5 @@ class _Sums:
         return {name.removeprefix(prefix): count for name, count in named if count}
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _drop_lines_after(path: pathlib.Path, step: int) -> None:
-    """Keeps the lines up to `step`. A kill can leave half a line at the end, which goes, too."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    with atomic_file(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jax
 import pytest
 
 from seallm_jax.cli.main import main
@@ -18,9 +19,31 @@ def test_times_what_runs_here(tmp_path, capsys):
     found = json.loads(result.read_text())
     assert found["static_prediction"] is False and found["document_length"] == 60
     names = {row["name"] for row in found["results"] if not row["error"]}
-    assert {"seallm chunked_xla", "seallm reference", "jax.nn xla"} <= names
+    assert {"seallm auto", "seallm chunked_xla", "seallm reference", "jax.nn xla"} <= names
     assert all(row["sum_ms"] > 0 for row in found["results"] if not row["error"])
     assert "ms per row" in " ".join(capsys.readouterr().out.split())
+
+
+def test_on_gpus_cudnn_is_timed_with_a_mask_and_with_documents(monkeypatch, tmp_path, capsys):
+    from seallm_jax.cli import bench_attention_device
+
+    class AsOnGpu:
+        """JAX, but for the name of its backend."""
+
+        default_backend = staticmethod(lambda: "gpu")
+        __getattr__ = staticmethod(lambda name: getattr(jax, name))
+
+    monkeypatch.setattr(bench_attention_device, "jax", AsOnGpu())
+    result = tmp_path / "result.json"
+    names = ["seallm auto", "seallm cudnn", "jax.nn cudnn"]
+    arguments = [*SMALL, "--documents=60", "--repeats=1", "--only", *names, f"--json={result}"]
+    assert main(["bench", "attention", *arguments]) == 0
+    found = {row["name"]: row for row in json.loads(result.read_text())["results"]}
+    assert list(found) == names
+    assert found["seallm auto"]["share_of_matrix_rate"] > 0
+    # there is none here, and both say so
+    assert "no NVIDIA GPU" in found["seallm cudnn"]["error"] and "cuDNN" in found["jax.nn cudnn"]["error"]
+    assert "seallm cudnn is left out" in capsys.readouterr().out
 
 
 @pytest.fixture

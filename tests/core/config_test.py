@@ -31,20 +31,20 @@ def test_overrides_are_typed(config_file):
     config = load_config(
         config_file,
         [
-            "--config.corpus.near_threshold=1",
+            "--config.corpus.duplicates.threshold=1",
             "--config.pretrain.optimizer.learning_rate=1e-5",
             "--config.corpus.path=/data/x=y",
-            "--config.corpus.deduplicate_near=false",
+            "--config.corpus.duplicates.near=false",
             "--config.corpus.languages=('km','lo')",
             "--config.base.languages=id",
             "--config.pretrain.optimizer.multipliers={'layers.mlp.*': 2, '*': 0.5}",
             "--config.pretrain.optimizer.trainable=layers.*",
         ],
     )
-    assert config.corpus.near_threshold == 1.0 and isinstance(config.corpus.near_threshold, float)
+    assert config.corpus.duplicates.threshold == 1.0 and isinstance(config.corpus.duplicates.threshold, float)
     assert config.pretrain.optimizer.learning_rate == 1e-5
     assert config.corpus.path == "/data/x=y"
-    assert config.corpus.deduplicate_near is False
+    assert config.corpus.duplicates.near is False
     assert config.corpus.languages == ("km", "lo")
     assert config.base.languages == ("id",)
     assert config.pretrain.optimizer.multipliers == {"layers.mlp.*": 2.0, "*": 0.5}

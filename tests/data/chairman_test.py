@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seallm_jax.data import chairman
+from seallm_jax.data import deadline_rule
 from seallm_jax.data.chairman import assign_rows
 from seallm_jax.data.open_jobs import OpenJobs
 from seallm_jax.data.schedule import WeightSchedule, quantize, scale_bits
@@ -97,8 +97,19 @@ def test_chunks_do_not_change_the_order(monkeypatch):
     rng = np.random.default_rng(3)
     schedule = random_schedule(rng, sources=20, rows=3000, segments=5, absent=0.3)
     whole = assign_rows(schedule)
-    monkeypatch.setattr(chairman, "CHUNK_ROWS", 97)
+    monkeypatch.setattr(deadline_rule, "CHUNK_ROWS", 97)
     np.testing.assert_array_equal(assign_rows(schedule), whole)
+
+
+def test_compiled_and_plain_rule_agree(monkeypatch):
+    schedules = [
+        random_schedule(np.random.default_rng(seed), sources=3 + seed, rows=700, segments=6, absent=0.15 * (seed % 5))
+        for seed in range(25)
+    ]
+    plain = [assign_rows(schedule) for schedule in schedules]
+    monkeypatch.setattr(deadline_rule, "COMPILED_ROWS", 0)
+    for schedule, expected in zip(schedules, plain, strict=True):
+        np.testing.assert_array_equal(assign_rows(schedule), expected)
 
 
 def test_more_than_256_sources_need_two_bytes():

@@ -1,6 +1,8 @@
 """A small tokenizer of this package, and its directory for transformers."""
 
 import json
+import pathlib
+import sys
 
 import pytest
 
@@ -8,6 +10,8 @@ from seallm_jax.core.progress import Progress
 from seallm_jax.core.sample import sample_path
 from seallm_jax.tokenization.learn import learn_tokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for row_pieces, in every import mode of pytest
 
 
 @pytest.fixture(scope="session")

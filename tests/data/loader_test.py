@@ -1,6 +1,9 @@
 import dataclasses
+import itertools
 import shutil
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -9,10 +12,11 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.languages import Languages
 from seallm_jax.core.schema import StageConfig
 from seallm_jax.data.curriculum import Curriculum
-from seallm_jax.data.loader import TrainLoader, measure_throughput, read_in_order
+from seallm_jax.data.loader import TrainLoader, read_in_order, usual_document_length
 from seallm_jax.data.reference import ReferenceLogps
 from seallm_jax.data.row import PackedRow, Piece
-from seallm_jax.data.shards import ROWS_FILE, ShardReader, ShardWriter
+from seallm_jax.data.shard_index import ShardIndex, ShardPart
+from seallm_jax.data.shards import ShardReader, ShardWriter, rows_file
 
 T = 24
 LANGUAGES = Languages(("en", "km", "lo"))
@@ -91,22 +95,69 @@ def test_resuming_at_a_row_gives_what_an_uninterrupted_run_sees_from_there(loade
         assert_same(one, other)
 
 
-def test_a_start_between_batches_is_allowed(loader):
-    tokens = np.concatenate([batch.tokens[:, 0] for batch in loader.batches(3)])
-    whole = np.concatenate([batch.tokens[:, 0] for batch in loader.batches()])
-    np.testing.assert_array_equal(tokens, whole[3 : 3 + len(tokens)])
-    assert len(tokens) == 192
+def growing(readers):
+    """Batches of 8, then of 16, then of 4."""
+    stages = [StageConfig(name=str(size), tokens=44 * T, batch_rows=size) for size in (0, 16, 4)]
+    sources = [reader.source() for reader in readers]
+    return Curriculum.compile(stages, sources, sequence_length=T, batch_rows=BATCH, seed=1)
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 4, 8])
-def test_the_order_does_not_depend_on_the_number_of_hosts(loader, hosts):
-    share = BATCH // hosts
-    parts = [list(loader.batches(40, slice(host * share, (host + 1) * share))) for host in range(hosts)]
-    for number, whole in enumerate(loader.batches(40)):
-        local = [parts[host][number] for host in range(hosts)]
-        assert all(part.shape == (share, T) for part in local)
-        for name, values in fields(whole).items():
-            np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in local]), values)
+def test_each_stage_has_batches_of_its_own(readers):
+    loader = TrainLoader(growing(readers), readers, LANGUAGES)
+    whole = list(loader.batches())
+    assert [batch.shape[0] for batch in whole] == [8] * 6 + [16] * 3 + [4] * 9
+    sources, rows = loader.curriculum.assign(0, loader.total_rows)
+    tokens = np.concatenate([batch.tokens[:, 0] for batch in whole])
+    np.testing.assert_array_equal(tokens, 1000 * sources + rows)
+    for step in (0, 5, 6, 8, 9, 17, 18):
+        parts = [
+            list(loader.batches(loader.plan.rows_before(step), slice(2 * host, 2 * host + 2))) for host in range(4)
+        ]
+        for number, batch in enumerate(whole[step:]):
+            local = [parts[host][number] for host in range(4)]
+            assert {part.shape[0] for part in local} == {batch.shape[0] // 4}
+            for name, values in fields(batch).items():
+                np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in local]), values)
+    with pytest.raises(ValueError, match="no step begins at row 52"):
+        next(loader.batches(52))
+    with pytest.raises(ValueError, match="rows slice.1, 8, None. of batches of 8"):
+        next(loader.batches(0, slice(1, 8)))  # half a row of a batch of four
+
+
+SIZES = st.lists(st.tuples(st.integers(24, 70), st.sampled_from([0, 8, 16, 24])), min_size=1, max_size=3)
+HOSTS = st.lists(st.tuples(st.sampled_from([1, 2, 4, 8]), st.integers(0, 4)), min_size=1, max_size=5)
+
+
+@hypothesis.given(SIZES, HOSTS)
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_the_order_does_not_depend_on_the_number_of_hosts_nor_on_its_changes(readers, sizes, hosts):
+    """A run that stops and goes on with another number of hosts sees what one host sees in one go."""
+    stages = tuple(
+        StageConfig(name=f"s{i}", tokens=rows * T, mixture="temperature", alpha=0.5, batch_rows=size)
+        for i, (rows, size) in enumerate(sizes)
+    )
+    named = [reader.source() for reader in readers]
+    curriculum = Curriculum.compile(stages, named, sequence_length=T, batch_rows=BATCH, seed=3)
+    loader, plan = TrainLoader(curriculum, readers, LANGUAGES, threads=0), curriculum.batches
+    sources, rows = curriculum.assign(0, plan.total_rows)
+    step = 0
+    for number, (count, steps) in enumerate(hosts):
+        steps = steps if number < len(hosts) - 1 else plan.total_steps  # the last ones finish
+        share = BATCH // count
+        parts = [
+            itertools.islice(loader.batches(plan.rows_before(step), slice(host * share, (host + 1) * share)), steps)
+            for host in range(count)
+        ]
+        for local in zip(*parts, strict=True):
+            first, size = plan.rows_before(step), plan.size_at(step)
+            assert all(part.shape == (size // count, T) for part in local)
+            tokens = np.concatenate([part.tokens[:, 0] for part in local])
+            np.testing.assert_array_equal(tokens, (1000 * sources + rows)[first : first + size])
+            whole = loader.read(first, size)
+            for name, values in fields(whole).items():
+                np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in local]), values)
+            step += 1
+    assert step == plan.total_steps
 
 
 @pytest.mark.parametrize("threads", [0, 1, 7])
@@ -128,7 +179,7 @@ def test_a_missing_or_changed_shard_is_refused(loader, readers):
     with pytest.raises(SeallmError, match="no shard for source text/lo"):
         TrainLoader(loader.curriculum, readers[:2], LANGUAGES)
     changed = ShardReader(readers[2].directory)
-    changed.index = dataclasses.replace(changed.index, digest="other")
+    changed.index = dataclasses.replace(changed.index, mode="open")
     with pytest.raises(SeallmError, match="text/lo has changed since the curriculum was compiled"):
         TrainLoader(loader.curriculum, [*readers[:2], changed], LANGUAGES)
     longer = Curriculum.compile(
@@ -173,17 +224,46 @@ def test_a_damaged_row_stops_the_run_with_its_file_named(readers, tmp_path, thre
     directories = [tmp_path / reader.index.language for reader in readers]
     for reader, directory in zip(readers, directories, strict=True):
         shutil.copytree(reader.directory, directory)
-    path = directories[1] / ROWS_FILE
+    path = rows_file(directories[1])
     data = bytearray(path.read_bytes())
     place = data.index(readers[1][5].to_bytes()) + 40
     data[place] ^= 1
     path.write_bytes(data)
     damaged = [ShardReader(directory) for directory in directories]
-    with pytest.raises(SeallmError, match="km/rows.array_record.*pack the source again"):
+    with pytest.raises(SeallmError, match="km/rows-00000.array_record, row 5: .*pack the source again"):
         list(TrainLoader(compiled(readers), damaged, LANGUAGES, threads=threads).batches())
 
 
-def test_the_benchmark_counts_tokens(loader):
-    speed = measure_throughput(loader, batches=10)
-    assert speed["batches"] == 10
-    assert speed["tokens_per_second"] == pytest.approx(10 * BATCH * T / speed["seconds"])
+def index_of(rows, length, *, recorded=True, mode="intra_document"):
+    """A shard of rows that are filled with segments of given lengths."""
+    positions, squares = sum(map(sum, rows)), sum(n * n for row in rows for n in row)
+    part = ShardPart(len(rows), 1, positions, positions, squares if recorded else 0, 0, 1, "")
+    return ShardIndex(
+        "text", "en", ("en",), sequence_length=length, tokenizer_digest="", inputs_digest="", parts=(part,), mode=mode
+    )
+
+
+ROWS = st.lists(st.lists(st.integers(1, 32), min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+@hypothesis.given(st.lists(st.tuples(ROWS, st.integers(0, 3)), min_size=1, max_size=4))
+def test_the_usual_length_is_that_of_the_document_of_a_position_served(sources):
+    """Against the plain mean over all positions, each source being served a whole number of times."""
+    lengths = [n for rows, epochs in sources for _ in range(epochs) for row in rows for n in row]
+    found = usual_document_length(
+        [index_of(rows, 128) for rows, _ in sources], [epochs * len(rows) for rows, epochs in sources], 128
+    )
+    if not lengths:
+        assert found == 0
+        return
+    mean = np.sum(np.square(lengths)) / np.sum(lengths)
+    assert found.bit_count() == 1 and 2**-0.501 <= found / mean <= 2**0.501
+
+
+def test_sources_that_do_not_know_their_lengths_are_left_out(loader):
+    known, unknown = index_of([[16, 16]], 32), index_of([[32]], 32, recorded=False)
+    assert usual_document_length([known, unknown], [1, 99], 32) == 16
+    assert usual_document_length([unknown], [1], 32) == 0
+    assert usual_document_length([index_of([[24]], 24)], [1], 24) == 24  # 32 is longer than a row
+    assert usual_document_length([index_of([[8, 8, 16]], 32, mode="open")], [1], 32) == 32  # the row is the document
+    assert loader.document_length == 8

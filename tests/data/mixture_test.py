@@ -51,6 +51,12 @@ def test_explicit_keys_name_sources_patterns_or_lists_and_the_most_specific_one_
     assert notes == []
 
 
+def test_group_uniform_ignores_sizes_within_a_key():
+    weights = {"text/en, text/km": 0.8, "text/*": 0.15, "instructions/*": 0.05}
+    shares, _ = base_shares(stage(9, mixture="group_uniform", weights=weights), SOURCES)
+    np.testing.assert_allclose(shares, [0.4, 0.4, 0.075, 0.075, 0.05])
+
+
 def test_the_share_of_a_key_without_sources_is_spread_over_the_others_and_said_so():
     weights = {"text/en": 0.6, "text/km": 0.2, "text/xx": 0.2}
     shares, notes = base_shares(stage(9, mixture="explicit", weights=weights), SOURCES)
@@ -162,17 +168,18 @@ def test_errors_name_the_stage_and_the_way_out(stages, sources, message):
 
 stages_strategy = st.lists(
     st.builds(
-        lambda rows, mixture, weights, alpha, epochs, transition, part: stage(
+        lambda rows, mixture, weights, alpha, epochs, transition, part, replay: stage(
             rows,
             mixture=mixture,
-            weights=weights if mixture == "explicit" else {},
+            weights=weights if mixture in ("explicit", "group_uniform") else {},
             alpha=alpha,
             maximum_epochs=epochs,
             transition=transition,
             transition_tokens=int(rows * part) * T,
+            replay=replay,
         ),
         st.sampled_from([5, 20, 133, 400]),
-        st.sampled_from(["explicit", "proportional", "temperature", "unimax"]),
+        st.sampled_from(["explicit", "group_uniform", "proportional", "temperature", "unimax"]),
         st.dictionaries(
             st.sampled_from(["text/en", "text/km", "text/lo,text/ban", "text/*", "instructions/*", "foo/*"]),
             st.sampled_from([1e-6, 0.001, 0.3, 1.0]),
@@ -182,6 +189,7 @@ stages_strategy = st.lists(
         st.sampled_from([0.0, 0.5, 1.0, 3.7]),
         st.sampled_from(["step", "linear", "cosine"]),
         st.sampled_from([0.0, 0.5, 1.0]),
+        st.sampled_from([0.0, 0.3]),
     ),
     min_size=1,
     max_size=4,

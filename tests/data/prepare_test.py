@@ -7,8 +7,10 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.languages import Languages
 from seallm_jax.core.progress import Progress
 from seallm_jax.core.sample import sample_path
-from seallm_jax.data.prepare import pack_conversations, pack_preferences, pack_text
-from seallm_jax.data.shards import INDEX_FILE, ShardReader, open_shards
+from seallm_jax.data.prepare import pack_conversations, pack_preferences
+from seallm_jax.data.row_arrays import row_arrays
+from seallm_jax.data.shard_index import INDEX_FILE
+from seallm_jax.data.shards import ShardReader, open_shards
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 
 T = 64
@@ -20,77 +22,15 @@ def write_lines(path, rows):
     return path
 
 
-@pytest.fixture
-def text_files(tmp_path, sample_texts):
-    return {
-        language: write_lines(tmp_path / f"{language}.jsonl", [{"text": text} for text in sample_texts[language][:15]])
-        for language in ("km", "en")
-    }
-
-
 def pack(function, source, tokenizer, output, **options):
     values = {"sequence_length": T, "progress": Progress.silent()} | options
-    if function is not pack_text:
-        values = {"identify": None} | values
-        return function(source, tokenizer, values.pop("languages", LANGUAGES), output, **values)
-    return function(source, tokenizer, output, **values)
+    values = {"identify": None} | values
+    return function(source, tokenizer, values.pop("languages", LANGUAGES), output, **values)
 
 
 def pack_pairs(path, tokenizer, output, **options):
     values = {"maximum_pairs": 2, "heldout": 0.1, "seed": 0} | options
     return pack(pack_preferences, path, tokenizer, output, **values)
-
-
-def test_every_document_can_be_put_together_again(tokenizer, text_files, tmp_path, sample_texts):
-    summary = pack(pack_text, text_files, tokenizer, tmp_path / "tokens")
-    assert [row["source"] for row in summary] == ["text/en", "text/km"]
-    reader = ShardReader(tmp_path / "tokens" / "text" / "km", tokenizer_digest=tokenizer.digest)
-    assert summary[1]["documents"] == 15 and summary[1]["rows"] == len(reader) and summary[1]["truncated"] == 0
-    parts = {}
-    for row in reader.read(range(len(reader))):
-        assert row.length <= T
-        for piece in row.pieces():
-            parts.setdefault(piece.document, []).append(piece.ids.tolist())
-    for document, text in enumerate(sample_texts["km"][:15]):
-        pieces = parts[document]
-        ids = next(piece for piece in pieces if piece[0] == tokenizer.bos_id)
-        pieces.remove(ids)
-        while pieces:  # a part begins with the id that the one before ends with, and all parts but the last fit on
-            following = [piece for piece in pieces if piece[0] == ids[-1]]
-            expected = tokenizer.encode(text, bos=True, eos=True)
-            chosen = next(p for p in following if expected[len(ids) - 1 : len(ids) - 1 + len(p)] == p)
-            pieces.remove(chosen)
-            ids = ids + chosen[1:]
-        assert ids == tokenizer.encode(text, bos=True, eos=True)
-
-
-def test_finished_shards_are_left_alone_and_changed_ones_made_again(tokenizer, text_files, tmp_path):
-    output = tmp_path / "tokens"
-    first = pack(pack_text, text_files, tokenizer, output)
-    times = {path: path.stat().st_mtime_ns for path in output.rglob(INDEX_FILE)}
-    assert pack(pack_text, text_files, tokenizer, output) == first
-    assert times == {path: path.stat().st_mtime_ns for path in output.rglob(INDEX_FILE)}
-    write_lines(text_files["km"], [{"text": "another text, only one"}])
-    second = pack(pack_text, text_files, tokenizer, output)
-    assert second[0] == first[0] and second[1]["documents"] == 1
-    changed = {path.parent.name for path in times if times[path] != path.stat().st_mtime_ns}
-    assert changed == {"km"}
-    pack(pack_text, {"en": text_files["en"]}, tokenizer, output)
-    assert [reader.index.name for reader in open_shards(output)] == ["text/en"]
-
-
-def test_text_without_text_is_an_error(tokenizer, tmp_path):
-    path = write_lines(tmp_path / "en.jsonl", [{"text": "fine"}, {"words": "not"}])
-    with pytest.raises(SeallmError, match="record 2 of .*en.jsonl has no text"):
-        pack(pack_text, {"en": path}, tokenizer, tmp_path / "tokens")
-    with pytest.raises(SeallmError, match="does not exist"):
-        pack(pack_text, {"en": tmp_path / "gone.jsonl"}, tokenizer, tmp_path / "tokens")
-
-
-def test_shards_of_another_tokenizer_are_refused(tokenizer, text_files, tmp_path):
-    pack(pack_text, text_files, tokenizer, tmp_path / "tokens")
-    with pytest.raises(SeallmError, match="was made with tokenizer"):
-        open_shards(tmp_path / "tokens", tokenizer_digest="0" * 64)
 
 
 CONVERSATIONS = [
@@ -169,8 +109,8 @@ def test_pairs_stay_whole_within_a_row(tokenizer, tmp_path):
             assert chosen.document == rejected.document
             assert tokenizer.decode(chosen.ids[1:][chosen.learned], special=True) == "good<|im_end|>"
             assert tokenizer.decode(rejected.ids[1:][rejected.learned], special=True) == "not good<|im_end|>"
-        arrays = row.arrays(128, np.zeros(1, np.int32))
-        assert set(arrays["segment_ids"]) - {0} == set(range(1, len(pieces) + 1))
+        arrays = row_arrays([row], 128, [np.zeros(1, np.int32)])
+        assert set(arrays["segment_ids"][0]) - {0} == set(range(1, len(pieces) + 1))
 
 
 def test_held_out_pairs_are_not_packed(tokenizer, tmp_path):
@@ -182,28 +122,25 @@ def test_held_out_pairs_are_not_packed(tokenizer, tmp_path):
 
 
 def test_the_embedded_sample_packs(tokenizer, tmp_path):
-    files = {code: sample_path("corpus") / f"{code}.jsonl" for code in LANGUAGES.codes}
     options = {"sequence_length": 256}
-    text = pack(pack_text, files, tokenizer, tmp_path, **options)
     instructions = pack(pack_conversations, sample_path("instructions"), tokenizer, tmp_path, **options)
     preferences = pack_pairs(sample_path("preferences"), tokenizer, tmp_path, maximum_pairs=8, **options)
-    assert len(text) == 4
-    for row in text:  # 99 % full, or in as few rows as there can be
-        positions = row["fill"] * row["rows"] * 256
-        assert row["fill"] >= 0.99 or row["rows"] == -(-round(positions) // 256)
     assert {row["source"] for row in instructions} >= {f"instructions/{code}" for code in LANGUAGES.codes}
     assert {row["source"] for row in preferences} >= {f"preferences/{code}" for code in LANGUAGES.codes}
     for reader in open_shards(tmp_path, tokenizer_digest=tokenizer.digest):
         reader.verify()
 
 
-def test_dropout_is_part_of_what_a_shard_was_made_from(tokenizer, text_files, tmp_path):
-    def tokens(**options):
-        return sum(row["tokens"] for row in pack(pack_text, text_files, tokenizer, tmp_path / "tokens", **options))
-
-    plain = tokens()
-    assert tokens(seed=3) == plain  # a seed without dropout changes nothing
-    dropped = tokens(bpe_dropout=0.2)
-    assert dropped > 1.05 * plain
-    assert tokens(bpe_dropout=0.2, seed=1) != dropped
-    assert tokens() == plain
+def test_an_anchor_begins_every_row_of_conversations(tokenizer, tmp_path):
+    path = write_lines(tmp_path / "c.jsonl", CONVERSATIONS)
+    pack(pack_conversations, path, tokenizer, tmp_path / "tokens", anchor=True)
+    reader = ShardReader(tmp_path / "tokens" / "instructions" / "en")
+    assert reader.index.mode == "anchor" and {row.length for row in reader.read(range(len(reader)))} <= set(
+        range(T + 1)
+    )
+    for row in reader.read(range(len(reader))):
+        first, *rest = row.pieces()
+        assert first.ids.tolist() == [tokenizer.begin_id] * 2 and not first.learned.any()
+        assert all(piece.learned.any() for piece in rest) and rest
+    plain = pack(pack_conversations, path, tokenizer, tmp_path / "tokens")
+    assert plain[0]["tokens"] == reader.index.tokens + 1  # the long one lost a position to the token

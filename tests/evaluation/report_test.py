@@ -87,9 +87,8 @@ def full_data():
         versions=installed_versions(),
         seconds={"corpus": 4.0, "pretrain": 3671.0},
         command="seallm run --config=configs/a.py --workdir=run",
-        corpus=[
-            {"language": "km", "name": "Khmer", "kept": 1200, "KB kept": 34.5, "why": "", "label confirmed": "97%"}
-        ],
+        corpus=[{"language": "km", "name": "Khmer", "kept": 1200, "KB kept": 34.5, "label confirmed": "97%"}],
+        dropped=[{"reason": "near duplicate", "documents": 7, "languages": "km 7", "which begins": "…"}],
         fertility=[
             {"language": c, "name": c, "base_relative": 2.0, "extended_relative": 1.0} | fertility for c in codes
         ],
@@ -124,7 +123,7 @@ SECTIONS = ("corpus", "fertility", "mixture", "training", "bits", "choices", "pr
 def test_a_full_report(tmp_path):
     checker = check(build_report(full_data(), tmp_path))
     assert checker.ids == [*SECTIONS, "reproduce"]
-    assert "ជំរាបសួរ" in checker.text
+    assert "ជំរាបសួរ" in checker.text and "near duplicate" in checker.text
     text = " ".join(checker.text.split())
     # (2 + 3 + 4 + 5) / 4 = 3.5 goes to 60 %, and so does English
     assert "Bits per byte went from 3.50 to 2.10 on average over 4 languages other than English (−40.0%)" in text
@@ -171,6 +170,7 @@ def test_no_text_breaks_the_page(tmp_path):
         versions={EVIL: EVIL},
         seconds={EVIL: 1.0},
         corpus=[{"language": EVIL, EVIL: EVIL}],
+        dropped=[{"reason": EVIL, "which begins": EVIL}],
         mixture=[full_data().mixture[0] | {"stage": EVIL, "source": EVIL, "notes": EVIL}],
         generations=[{"language": EVIL, "prompt": EVIL, "outputs": {EVIL: EVIL, "empty": " "}}],
         training={"$x$": lines(["$\\frac"])},

@@ -17,7 +17,7 @@ def test_all_rows_of_the_table_once(model_type):
     assert sorted(held) == sorted(row.path for row in rows for _ in row.names(config))
     layers = [tensor.layer for tensor in tensors if tensor.layer is not None]
     assert layers == sorted(layers) and set(layers) == set(range(config.num_layers))
-    assert tensors[0].rows[0].path == "embedding.kernel" and tensors[0].copied_by_rows
+    assert tensors[0].rows[0].path == "embedding.kernel"
     for tensor in tensors:
         assert tensor.name in [name for row in tensor.rows for name in row.names(config)]
 
@@ -26,7 +26,7 @@ def test_a_fused_tensor_holds_its_parts_together():
     fused = [
         t for t in checkpoint_tensors(model_shape(huggingface_config("bloom"))) if "query_key_value.weight" in t.name
     ]
-    assert len(fused) == 3 and fused[1].layer == 1 and fused[0].shape == (96, 32) and not fused[0].copied_by_rows
+    assert len(fused) == 3 and fused[1].layer == 1 and fused[0].shape == (96, 32)
     assert [row.path.split(".")[-2] for row in fused[0].rows] == ["query", "key", "value"]
 
 

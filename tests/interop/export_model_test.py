@@ -3,23 +3,21 @@
 import errno
 import json
 import pathlib
+import resource
+import signal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.schema import MeshConfig
 from seallm_jax.interop import export_model as module
-from seallm_jax.interop import parameter_blocks
+from seallm_jax.interop import tensor_block
 from seallm_jax.interop.export_model import export_model
 from seallm_jax.interop.import_model import import_model
-from seallm_jax.interop.parameter_blocks import is_finite
 from tests.interop.small_models import FAMILIES, all_tensors, huggingface_config, model_shape, same_bytes, write_folder
 
 
@@ -81,8 +79,7 @@ def test_an_extended_vocabulary(tmp_path, tokenizer, tied):
 def test_blocks_of_rows(tmp_path, tokenizer, monkeypatch, rows):
     tensors = write_folder(tmp_path / "first", huggingface_config("olmo2"))
     imported = import_model(tmp_path / "first", mesh=build_mesh(MeshConfig(data=1, fsdp=2, tensor=4)))
-    monkeypatch.setattr(parameter_blocks, "BLOCK_BYTES", rows * 32 * 2)
-    monkeypatch.setattr(parameter_blocks, "AHEAD_BYTES", 1)
+    monkeypatch.setattr(tensor_block, "BLOCK_BYTES", rows * 32 * 2)
     export_model(imported.parameters, imported.config, tokenizer, tmp_path / "out", dtype="bfloat16")
     assert same_bytes(all_tensors(tmp_path / "out"), tensors)
 
@@ -141,6 +138,26 @@ def test_a_full_disk_and_an_interruption_leave_what_was_there(tmp_path, tokenize
     assert [child.name for child in (tmp_path / "out").iterdir()] == ["earlier"]
 
 
+def test_a_disk_that_fills_up_among_the_tensors(tmp_path, tokenizer, monkeypatch):
+    write_folder(tmp_path / "base", huggingface_config("qwen3"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "earlier").write_text("export")
+    imported = import_model(tmp_path / "base")
+    before = {child.name for child in tmp_path.iterdir()}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that is too large is then an error of the write
+    size = sum(file.stat().st_size for file in (tmp_path / "base").glob("*.safetensors"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limit[1]))
+    try:
+        with pytest.raises(SeallmError, match="cannot write .*out: File too large; what was there before is untouched"):
+            export_model(imported.parameters, imported.config, tokenizer, tmp_path / "out", dtype="bfloat16")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert {child.name for child in tmp_path.iterdir()} == before
+    assert [child.name for child in (tmp_path / "out").iterdir()] == ["earlier"]
+
+
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, tokenizer, monkeypatch):
     write_folder(tmp_path / "base", huggingface_config("qwen3"))
     imported = import_model(tmp_path / "base")
@@ -159,20 +176,3 @@ def test_parameters_of_another_model(tmp_path, tokenizer):
     parameters = nnx.State({key: value for key, value in imported.parameters.items() if key != "head"})
     with pytest.raises(SeallmError, match=r"have no head\.kernel; model\.tie_embeddings"):
         export_model(parameters, imported.config, tokenizer, tmp_path / "out")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_is_finite_is_that_of_numpy(data):
-    dtype = np.dtype(data.draw(st.sampled_from([np.float32, np.float16, jnp.bfloat16])))
-    bits = data.draw(st.lists(st.integers(0, 2 ** (8 * dtype.itemsize) - 1), min_size=1, max_size=20))
-    array = np.array(bits, f"u{dtype.itemsize}").view(dtype)
-    assert is_finite(array) == bool(np.isfinite(array.astype(np.float64)).all())
-
-
-@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
-def test_one_value_among_many(value):
-    array = np.zeros(3 * parameter_blocks.CHECK_ELEMENTS + 5, np.float32)
-    assert is_finite(array)
-    array[-1] = value
-    assert not is_finite(array)

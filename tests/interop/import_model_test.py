@@ -13,6 +13,7 @@ from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.schema import MeshConfig
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.interop import import_model as module
+from seallm_jax.interop import tensor_block
 from seallm_jax.interop.import_model import import_model
 from seallm_jax.models.families.registry import family_named
 from seallm_jax.models.layout import path_name
@@ -76,13 +77,12 @@ def test_replicas_and_split_layers(tmp_path, mesh, rules):
             assert np.asarray(shard.data).tobytes() == expected[path][shard.index].tobytes(), (path, shard.device)
 
 
-def test_blocks_of_rows_and_one_thread(tmp_path, monkeypatch):
-    """The same when matrices come in many blocks, and when memory is for one thread only."""
+def test_small_blocks(tmp_path, monkeypatch):
+    """The same when tensors come in many blocks."""
     write_folder(tmp_path, huggingface_config("llama"))
     mesh = build_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     whole = by_path(import_model(tmp_path, mesh=mesh).parameters)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(module, "SCRATCH_BYTES", 1)
+    monkeypatch.setattr(tensor_block, "BLOCK_BYTES", 1000)
     for path, leaf in by_path(import_model(tmp_path, mesh=mesh).parameters).items():
         np.testing.assert_array_equal(leaf, whole[path])
 
@@ -94,7 +94,12 @@ def test_a_process_reads_only_what_its_devices_hold(tmp_path, monkeypatch):
     write_folder(tmp_path, huggingface_config("llama"))
     asked = []
     read = TensorInfo.read
-    monkeypatch.setattr(TensorInfo, "read", lambda self, buffer, *span: asked.append(span) or read(self, buffer, *span))
+
+    def record(self, buffer, start):
+        asked.append((start, buffer.nbytes))
+        read(self, buffer, start)
+
+    monkeypatch.setattr(TensorInfo, "read", record)
     devices = jax.devices()[:4]
 
     class Half(jax.sharding.NamedSharding):

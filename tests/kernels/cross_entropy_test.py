@@ -160,6 +160,20 @@ def test_gradient_of_a_float32_matrix_stays_float32_under_bfloat16():
     np.testing.assert_allclose(found[3], exact[3], atol=0.1)
 
 
+def test_bfloat16_matrices_are_cut_as_they_are():
+    hidden, output, targets, cotangent = random_problem(0, 264, 250, rows=8, positions=32)
+    inputs = 0.1 * hidden.astype(jnp.bfloat16), output.astype(jnp.bfloat16), targets, cotangent
+    found = values_and_gradients(*inputs, variant="many chunks", logical_size=250)
+    expected = values_and_gradients(*inputs, variant="reference", logical_size=250)
+    assert [x.dtype for x in found] == [jnp.float32, jnp.bool_, jnp.bfloat16, jnp.bfloat16]
+    for i in (0, 2, 3):
+        x, y = (np.asarray(values[i], np.float32) for values in (found, expected))
+        assert np.abs(x - y).max() <= 0.02 * max(1.0, np.abs(y).max())
+    if jax.default_backend() == "cpu":  # where products are taken in float32, of one chunk at a time
+        program = values_and_gradients.lower(*inputs, variant="many chunks", logical_size=250).compile().as_text()
+        assert "f32[264,16]" not in program and "f32[16,16]" in program
+
+
 @pytest.mark.parametrize("axes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}], ids=str)
 def test_value_and_gradients_do_not_depend_on_the_mesh(axes):
     hidden, output, targets, cotangent = random_problem(0, 512, 400, rows=8)

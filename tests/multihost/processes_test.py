@@ -14,6 +14,7 @@ import pytest
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "training" / "small_job.py"
 STEPS = 24
+SPANS = [[3, 8], [21, 16]]  # batches of 8 rows, then of 16
 
 
 def launch(directory: pathlib.Path, cache: pathlib.Path, *, devices: int, **settings) -> subprocess.Popen:
@@ -23,7 +24,7 @@ def launch(directory: pathlib.Path, cache: pathlib.Path, *, devices: int, **sett
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
     }
-    settings |= {"directory": str(directory), "steps": STEPS, "mesh": {"fsdp": 4, "tensor": 2}}
+    settings |= {"directory": str(directory), "spans": SPANS, "mesh": {"fsdp": 4, "tensor": 2}}
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), json.dumps(settings)], env=environment, stderr=subprocess.PIPE, text=True
     )

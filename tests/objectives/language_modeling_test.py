@@ -12,7 +12,8 @@ from flax import nnx
 from seallm_jax.core.schema import ObjectiveConfig
 from seallm_jax.objectives import language_modeling
 
-objective = language_modeling.build(ObjectiveConfig(), 4, compute_dtype=jnp.float32)
+TOKEN_BYTES = np.arange(60) % 7
+objective = language_modeling.build(ObjectiveConfig(), 4, token_bytes=TOKEN_BYTES, compute_dtype=jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -39,6 +40,8 @@ def test_sums_are_those_of_optax_by_language(model, batch, logits):
         here = batch.language_ids == language
         np.testing.assert_allclose(sums.by_language["loss"][language], losses[here].sum(), rtol=1e-5)
         np.testing.assert_allclose(sums.by_language["count"][language], batch.loss_weights[here].sum())
+        learned = np.asarray(batch.targets)[np.asarray(here & (batch.loss_weights > 0))]
+        assert sums.by_language["bytes"][language] == TOKEN_BYTES[learned].sum()
     correct = (logits.argmax(-1) == batch.targets) * batch.loss_weights
     assert sums.metrics["accuracy"] == (correct.sum(), 12)
 

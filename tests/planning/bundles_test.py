@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.planning.bundles import CORES, Core, KernelCycles, read_kernel, replay
+from seallm_jax.planning.bundles import CORES, Core, KernelCycles, read_kernel, read_step, replay
 
 CORE = Core(1e9, 1000, (4, 2))
 
@@ -118,7 +118,29 @@ def test_bundles_without_a_loop_or_products_are_refused():
         read_kernel(out.text(), CORE)
 
 
+def test_a_step_is_all_that_lies_between_the_ends_of_the_loop():
+    out = Writer()
+    out.add("%s0 = smov.u32 0")
+    out.add("%s2 = sphi %s0", label="LB", note="Start region 90")
+    out.when(20, *[STORE] * 9)
+    out.add(*[PRODUCT] * 10)
+    out.add("%9 = sbr.rel (!%p9_p1) target = $region90", *[""] * 4)
+    out.add("%s9 = vsyncpa 1", label="PF")
+    # products occupy their unit until after the branch
+    assert read_step(out.text(), CORE) == 1 + (5 + 9 + 1) + 1 + 10 * 4
+
+
+def test_a_step_with_a_loop_is_refused():
+    out = Writer()
+    out.add("", label="LB", note="Start region 90")
+    out.add(PRODUCT, note="Start region 91")
+    for region in (91, 90):
+        out.add(f"%9 = sbr.rel (!%p9_p1) target = $region{region}", *[""] * 4)
+    with pytest.raises(SeallmError, match="hold a loop"):
+        read_step(out.text(), CORE)
+
+
 def test_known_chips():
     # peak rate of a chip: published, in units of 1e12
-    for name, peak in (("v5e", 197), ("v6e", 918)):
+    for name, peak in (("v5e", 197), ("v5p", 459), ("v6e", 918)):
         assert CORES[name].clock_hz * CORES[name].flops_per_cycle / 1e12 == pytest.approx(peak, rel=0.01)

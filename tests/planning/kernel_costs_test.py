@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from seallm_jax.core.errors import SeallmError, UsageError
-from seallm_jax.planning.bundles import KernelCycles
-from seallm_jax.planning.kernel_costs import Shape, packed_cycles, read_costs, splash_cycles, tokamax_cycles
+from seallm_jax.planning.bundles import CORES, KernelCycles
+from seallm_jax.planning.kernel_costs import (
+    Shape,
+    packed_cycles,
+    read_costs,
+    read_cross_entropy_costs,
+    splash_cycles,
+    tokamax_cycles,
+)
 
 SHAPE = Shape(2, 512, 4, 2, 128)
 FORWARD = KernelCycles(1, (10,), (10**2, 10**4, 10**6, 10**8), (20,))
@@ -96,5 +103,20 @@ def test_kernels_of_a_real_compile():
         assert len(kernel["products"]) == 4 and 100 < kernel["step"] < 1000
         # not faster than the matrix units
         assert min(kernel["products"]) >= products * 2 * 128**3 / 131_072
-    with pytest.raises(UsageError, match="cycles are known for v5e and v6e"):
+    with pytest.raises(UsageError, match="cycles are known for v5e, v5p, v6e"):
         read_costs("v4", SHAPE, {}, document_length=0, timeout=1)
+
+
+def test_cross_entropy_of_a_real_compile():
+    pytest.importorskip("libtpu")
+    N, M, V = 1024, 256, 16384
+    costs = read_cross_entropy_costs("v5p", N, M, V, "bfloat16", timeout=600)
+    ours, chunked, plain = (costs[name] for name in ("seallm pallas_tpu", "seallm chunked_xla", "full logits"))
+    assert ours["product_flops"] * 3 == plain["product_flops"] * 4 == 4 * 3 * 2 * N * M * V
+    assert ours["temporary_bytes"] < plain["temporary_bytes"] / 4
+    for name in ("linear_cross_entropy_statistics", "linear_cross_entropy_d_logits"):
+        kernel = ours[name]
+        # one product, not faster than the matrix units of one core
+        assert kernel["step"] * kernel["steps"] * CORES["v5p"].flops_per_cycle / 2 > 2 * N * M * V
+    for cost in (ours, chunked, plain):
+        assert cost["cycles"] > plain["product_flops"] / CORES["v5p"].flops_per_cycle

@@ -9,16 +9,16 @@ import pytest
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.progress import Progress
-from seallm_jax.tokenization import byte_level_extend
+from seallm_jax.tokenization import continued_bpe
 from seallm_jax.tokenization.byte_alphabet import from_alphabet, to_alphabet
 from seallm_jax.tokenization.byte_level_extend import _admission
 from seallm_jax.tokenization.byte_level_pattern import mark_aware, pattern_drift
 from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer, backend
 from seallm_jax.tokenization.extend import Extension, extend_tokenizer
 from seallm_jax.tokenization.fertility import identity_rate, measure
+from seallm_jax.tokenization.scripts import script_guard
 from tests.tokenization.byte_level_tokenizer_test import automatic
-from tests.tokenization.conftest import EXTENSION_SIZE
-from tests.tokenization.sentencepiece_tokenizer_test import AWKWARD, texts_with_edges
+from tests.tokenization.conftest import AWKWARD, EXTENSION_SIZE, texts_with_edges
 
 
 def is_whole(piece):
@@ -72,7 +72,7 @@ def test_every_string_survives(byte_base, byte_extension, text):
 @pytest.mark.parametrize("pretokenizer", ["base", "mark_aware"])
 def test_the_learner_counts_what_the_encoder_does(byte_base, new_texts, pretokenizer, monkeypatch):
     """Before rare pieces are pruned, the frequencies are those of the encoded training text."""
-    monkeypatch.setattr(byte_level_extend, "prune", lambda learned, minimum_frequency: learned)
+    monkeypatch.setattr(continued_bpe, "prune", lambda learned, minimum_frequency: learned)
     found = extend_tokenizer(byte_base, new_texts, 1500, minimum_frequency=2, pretokenizer=pretokenizer)
     encoded = found.tokenizer.encode_batch([text for texts in new_texts.values() for text in texts])
     counts = np.bincount(np.concatenate(encoded), minlength=found.tokenizer.size)
@@ -168,7 +168,7 @@ def test_size_budgets_and_padding(byte_base, new_texts):
 
 
 def test_which_pieces_may_be_made(byte_base):
-    admits = _admission(byte_base, ())
+    admits = _admission(byte_base, script_guard(()))
     khmer = to_alphabet("ក".encode())
     assert admits(khmer) and admits(khmer + khmer[:2]) and admits(khmer[:2])
     assert not admits(khmer[1:]) and not admits(khmer[1:] + khmer)
@@ -177,7 +177,7 @@ def test_which_pieces_may_be_made(byte_base):
         and not admits(khmer * 17)
         and not admits("\u0120the" if byte_base.id_of("\u0120the") else "a")
     )
-    guarded = _admission(byte_base, ["Latin"])
+    guarded = _admission(byte_base, script_guard(["Latin"]))
     vietnamese = to_alphabet("ế".encode())
     assert guarded(khmer) and guarded(khmer[:2]) and not guarded(vietnamese) and not guarded("zq")
     assert not guarded(vietnamese[:2])

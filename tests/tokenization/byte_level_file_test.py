@@ -9,7 +9,7 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.byte_level_file import check_spec, read_byte_level
 from seallm_jax.tokenization.byte_level_pattern import GPT2_PATTERN
 from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
-from tests.tokenization.sentencepiece_tokenizer_test import AWKWARD
+from tests.tokenization.conftest import AWKWARD
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 

@@ -1,20 +1,16 @@
-"""Round trips, special text, batches, ids and files of byte-level tokenizers."""
+"""Special text, batches, ids and files of byte-level tokenizers."""
 
 import json
 import unicodedata
 
-import hypothesis
 import numpy as np
 import pytest
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.tokenization.byte_alphabet import to_alphabet
+from seallm_jax.tokenization.byte_alphabet import from_alphabet, to_alphabet
 from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
-from tests.tokenization.sentencepiece_tokenizer_test import AWKWARD, texts_with_edges
-
-NAMES = ["byte_base", "qwen", "tekken"]
-any_byte_level = pytest.fixture(params=NAMES)(lambda request: request.getfixturevalue(request.param))
+from tests.tokenization.conftest import AWKWARD
 
 
 def automatic(directory, **config):
@@ -23,32 +19,6 @@ def automatic(directory, **config):
     if config:
         (directory / "config.json").write_text(json.dumps(config))
     return transformers.AutoTokenizer.from_pretrained(directory)
-
-
-@pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_text_survives(any_byte_level, text):
-    assert any_byte_level.decode(any_byte_level.encode(text)) == text
-    assert any_byte_level.decode(any_byte_level.encode(text, bos=True, eos=True)) == text
-
-
-@hypothesis.settings(
-    deadline=None, max_examples=150, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
-@hypothesis.given(text=texts_with_edges)
-def test_every_string_survives(any_byte_level, text):
-    ids = any_byte_level.encode(text)
-    assert any_byte_level.decode(ids) == text
-    assert not set(ids) & set(any_byte_level.special_tokens.values()), "text made a control id"
-    assert any_byte_level.encode_batch([text], threads=1)[0].tolist() == ids
-    assert any_byte_level.encode_batch([text])[0].tolist() == ids
-    assert any_byte_level.byte_lengths[ids].sum() == len(text.encode())
-
-
-def test_every_character_survives(byte_base):
-    characters = [chr(point) for point in range(0x30000) if not 0xD800 <= point < 0xE000]
-    for start in range(0, len(characters), 4096):
-        text = "".join(characters[start : start + 4096])
-        assert byte_base.decode(byte_base.encode(text)) == text
 
 
 def test_auto_tokenizer_reads_the_base_as_we_do(byte_folder, byte_base, sample_texts):
@@ -132,6 +102,17 @@ def test_pieces(byte_base):
     space = byte_base.encode(" the")[0]
     assert byte_base.piece(space).startswith("\u0120") and byte_base.piece_bytes(space).startswith(b" ")
     assert byte_base.encode_piece(to_alphabet("ก".encode()[:2])) == byte_base.byte_ids[list("ก".encode()[:2])].tolist()
+
+
+def test_a_piece_encodes_as_its_merges_make_it(byte_base):
+    """Llama 3's flag takes words that are pieces whole, whether or not merges make them."""
+    merges = byte_base.spec["model"]["merges"]
+    left, right = merges[-1]
+    model = byte_base.spec["model"] | {"merges": merges[:-1], "ignore_merges": True}
+    tokenizer = ByteLevelTokenizer(byte_base.spec | {"model": model}, byte_base.config)
+    whole = left + right
+    assert tokenizer.encode(from_alphabet(whole).decode()) == [tokenizer.id_of(whole)] == byte_base.encode_piece(whole)
+    assert tokenizer.encode_piece(whole) == [tokenizer.id_of(left), tokenizer.id_of(right)]
 
 
 def test_errors(byte_base):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seallm_jax.core.errors import SeallmError
+from seallm_jax.tokenization.byte_alphabet import to_alphabet
 from seallm_jax.tokenization.byte_level_pattern import mark_aware
 from seallm_jax.tokenization.byte_level_words import ByteLevelTable
 
@@ -33,6 +34,12 @@ def test_words_are_those_of_the_encoder(byte_base, aware, texts):
     words = ByteLevelTable(tokenizer).words(texts)
     assert counted(words) == dict(+expected)
     assert words.size == sum(len(text.encode()) for text in texts) and words.threshold == 1
+
+
+def test_pieces_for_people(byte_base):
+    whole, part = (to_alphabet(data) for data in (" น้ำ".encode(), "น".encode()[:2]))
+    table = ByteLevelTable(byte_base)
+    assert (table.readable(whole), table.readable(part)) == (" น้ำ", "\ufffd")
 
 
 def test_a_lone_surrogate_is_refused(byte_base):

@@ -1,16 +1,55 @@
-"""A small English base and its extension, learned once from the embedded sample."""
+"""Awkward text; a small English base and its extension, learned once from the embedded sample."""
 
+import dataclasses
 import json
 
+import hypothesis.strategies as st
 import pytest
 
+from seallm_jax.core.progress import Progress
 from seallm_jax.core.sample import sample_path
 from seallm_jax.tokenization.extend import extend_tokenizer
+from seallm_jax.tokenization.extension_settings import ExtensionSettings
 from seallm_jax.tokenization.learn import learn_tokenizer
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
 
 EXTENSION_SIZE = 600
+AWKWARD = [
+    "",
+    " ",
+    "   leading and trailing   ",
+    "\n",
+    "a\r\nb\rc\n\n",
+    "\ttab\t",
+    "\0",
+    "a\0b",
+    "\u2581",
+    "\u2581 \u2581a",
+    " \u2581",
+    "a\u2581\u2581 b\u2581",
+    "\u2047 \u2585 <unk> <0x41> \ufffd",
+    "<s>a</s><pad><|im_start|>user<|im_end|>",
+    "\ufeffBOM",
+    "ภาษาไทย น้ำ ๑๒๓",
+    "ພາສາລາວ\u200bແຍກ\u200bຄຳ",
+    "ភាសាខ្មែរ\u200b។",
+    "မြန်မာ၊ ဘာသာ",
+    "👩‍👩‍👧 🇹🇭 e\u0301",
+    "\U0010ffff\U00010000",
+]
+texts_with_edges = st.one_of(
+    st.text(max_size=80),
+    st.lists(st.sampled_from([*AWKWARD, " ", "a", "ก", "ា", "\u200b", "\u2581"]), max_size=8).map("".join),
+)
+
+
+def extension_settings(**changes):
+    """The defaults of `extend_tokenizer` with these changes."""
+    defaults = {"size": 100, "control": (), "guard": lambda piece: True, "budgets": {}, "progress": Progress.silent()}
+    names = {field.name for field in dataclasses.fields(ExtensionSettings)}
+    shared = {name: value for name, value in extend_tokenizer.__kwdefaults__.items() if name in names}
+    return ExtensionSettings(**(shared | defaults | changes))
 
 
 def read_sample():
@@ -112,6 +151,16 @@ def qwen(qwen_file):
 def tekken(tekken_file):
     """Mistral's tekken, from the mistral-common package."""
     return Tokenizer.load(tekken_file)
+
+
+@pytest.fixture(
+    scope="session",
+    params=["base", "prefixed_base", "extension", "prefixed_extension", "byte_base", "qwen", "tekken"],
+)
+def every_tokenizer(request):
+    """The same, and the byte-level ones."""
+    found = request.getfixturevalue(request.param)
+    return found if isinstance(found, Tokenizer) else found.tokenizer
 
 
 @pytest.fixture(scope="session")

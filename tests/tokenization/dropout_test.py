@@ -9,7 +9,7 @@ import pytest
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.dropout import MergeTable, encode_with_dropout, text_key
-from tests.tokenization.sentencepiece_tokenizer_test import AWKWARD, texts_with_edges
+from tests.tokenization.conftest import AWKWARD, texts_with_edges
 
 NAMES = ["base", "prefixed_base", "byte_base"]
 any_kind = pytest.fixture(params=NAMES)(lambda request: request.getfixturevalue(request.param))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from seallm_jax.core.progress import Progress
 from seallm_jax.tokenization.exhaustive_merge import exhaustive_merge, vocab_extend
 from seallm_jax.tokenization.training_words import TrainingWords
+from tests.tokenization.conftest import extension_settings
 
 
 def published(tokens, donor):
@@ -33,15 +34,7 @@ def test_exhaustive_merge_is_the_published_one(tokens, donor):
 
 
 def extend(base, texts, donor, minimum_frequency=1):
-    training = TrainingWords.read(
-        base,
-        texts,
-        protected_texts=["ขวด"] * 9,
-        alpha=1.0,
-        maximum_symbols=1 << 20,
-        threads=1,
-        progress=Progress.silent(),
-    )
+    training = TrainingWords.read(base, texts, ["ขวด"] * 9, extension_settings())
     return vocab_extend(
         training,
         frozenset(donor),

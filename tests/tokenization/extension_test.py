@@ -27,6 +27,18 @@ def test_a_tokenizer_without_a_record(base, tmp_path):
         Extension.load(tmp_path)
 
 
+def test_the_record_of_what_was_put_behind_a_base(prefixed_base, prefixed_extension):
+    extended, chat = prefixed_extension.tokenizer, ("<|im_start|>", "<|im_end|>", "<pad>")
+    pieces = prefixed_extension.new_pieces[3:]
+    rest = {name: getattr(prefixed_extension, name)[3:] for name in ("frequencies", "languages")}
+    found = Extension.of(prefixed_base, extended, chat, pieces, **rest, method="continued_bpe")
+    assert found == prefixed_extension
+    written = [extended.piece(index) for index in range(prefixed_base.size, extended.size)]
+    assert list(found.new_pieces) == written
+    spelled = [b"".join(prefixed_base.piece_bytes(index) for index in ids) for ids in found.source_ids]
+    assert spelled == [piece.replace("\u2581", " ").encode() for piece in written]
+
+
 def test_tokens_by_language(extension, prefixed_extension):
     for found in (extension, prefixed_extension):
         numbers = found.tokens_by_language()

@@ -6,7 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from tests.tokenization.sentencepiece_tokenizer_test import AWKWARD, texts_with_edges
+from tests.tokenization.conftest import AWKWARD, texts_with_edges
 
 transformers = pytest.importorskip("transformers")
 

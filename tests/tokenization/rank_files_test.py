@@ -12,7 +12,7 @@ from seallm_jax.tokenization.byte_alphabet import to_alphabet
 from seallm_jax.tokenization.byte_level_tokenizer import ByteLevelTokenizer
 from seallm_jax.tokenization.rank_files import QWEN_PATTERN, merges_of_ranks, rank_spec
 from seallm_jax.tokenization.tokenizer import Tokenizer
-from tests.tokenization.sentencepiece_tokenizer_test import AWKWARD, texts_with_edges
+from tests.tokenization.conftest import AWKWARD, texts_with_edges
 
 
 @pytest.fixture(scope="module")

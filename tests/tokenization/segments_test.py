@@ -50,6 +50,10 @@ def test_joiners_and_combining_marks_belong_to_the_word(table):
     assert set(cut(table, "e\u0301x\u0323qz")) == {"e\u0301x\u0323qz"}
 
 
+def test_pieces_for_people(table):
+    assert table.readable("\u2581kuda") == " kuda"
+
+
 def test_characters_of_two_three_and_four_bytes(table):
     table.words(["é ก 👍 \U0010fffd"], threads=1)
     assert {chr(point) for point in table.characters} >= {"ก", "👍", "\U0010fffd"}

@@ -1,65 +1,12 @@
-"""Round trips, special text, batches and errors of SentencePiece tokenizers."""
+"""Special text, batches and errors of SentencePiece tokenizers."""
 
-import hypothesis
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.tokenization.sentencepiece_tokenizer import SentencePieceTokenizer
 from seallm_jax.tokenization.tokenizer import Tokenizer
-
-AWKWARD = [
-    "",
-    " ",
-    "   leading and trailing   ",
-    "\n",
-    "a\r\nb\rc\n\n",
-    "\ttab\t",
-    "\0",
-    "a\0b",
-    "\u2581",
-    "\u2581 \u2581a",
-    " \u2581",
-    "a\u2581\u2581 b\u2581",
-    "\u2047 \u2585 <unk> <0x41> \ufffd",
-    "<s>a</s><pad><|im_start|>user<|im_end|>",
-    "\ufeffBOM",
-    "ภาษาไทย น้ำ ๑๒๓",
-    "ພາສາລາວ\u200bແຍກ\u200bຄຳ",
-    "ភាសាខ្មែរ\u200b។",
-    "မြန်မာ၊ ဘာသာ",
-    "👩‍👩‍👧 🇹🇭 e\u0301",
-    "\U0010ffff\U00010000",
-]
-texts_with_edges = st.one_of(
-    st.text(max_size=80),
-    st.lists(st.sampled_from([*AWKWARD, " ", "a", "ก", "ា", "\u200b", "\u2581"]), max_size=8).map("".join),
-)
-
-
-@pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_text_survives(any_tokenizer, text):
-    assert any_tokenizer.decode(any_tokenizer.encode(text)) == text
-    assert any_tokenizer.decode(any_tokenizer.encode(text, bos=True, eos=True)) == text
-
-
-@hypothesis.settings(
-    deadline=None, max_examples=300, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
-@hypothesis.given(text=texts_with_edges)
-def test_every_string_survives(any_tokenizer, text):
-    ids = any_tokenizer.encode(text)
-    assert any_tokenizer.decode(ids) == text
-    assert not set(ids) & set(any_tokenizer.special_tokens.values()), "text made a control id"
-    assert any_tokenizer.encode_batch([text], threads=1)[0].tolist() == ids
-
-
-def test_every_character_survives(base):
-    characters = [chr(point) for point in range(0x30000) if not 0xD800 <= point < 0xE000]
-    for start in range(0, len(characters), 4096):
-        text = "".join(characters[start : start + 4096])
-        assert base.decode(base.encode(text)) == text
+from tests.tokenization.conftest import AWKWARD
 
 
 def test_the_space_sign_is_told_apart_from_a_space(any_tokenizer):

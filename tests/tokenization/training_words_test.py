@@ -3,13 +3,12 @@
 import pytest
 
 from seallm_jax.core.errors import SeallmError
-from seallm_jax.core.progress import Progress
 from seallm_jax.tokenization.training_words import TrainingWords
+from tests.tokenization.conftest import extension_settings
 
 
 def read(base, texts, **changes):
-    options = {"protected_texts": ["abc"], "alpha": 0.5, "maximum_symbols": 1 << 20, "threads": 1}
-    return TrainingWords.read(base, texts, **(options | changes), progress=Progress.silent())
+    return TrainingWords.read(base, texts, ["abc"], extension_settings(**changes))
 
 
 def test_languages_weigh_by_size_to_the_power_of_alpha(base):

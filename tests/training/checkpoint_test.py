@@ -19,18 +19,18 @@ from seallm_jax.core.schema import MeshConfig, ModelConfig, OptimizerConfig, Rop
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.training.checkpoint import (
     Checkpoints,
-    Identity,
     from_names,
     read_checkpoint_metadata,
     restore_parameters,
     to_names,
 )
+from seallm_jax.training.identity import Identity
 from seallm_jax.training.optimizer import build_optimizer
 from seallm_jax.training.state import TrainState, abstract_state, shardings_of
 
 MODEL = ModelConfig(vocabulary_size=10, padded_vocabulary_size=16)
 IDENTITY = Identity(MODEL, tokenizer_digest="abc", curriculum_digest="order", batch_rows=4, seed=1)
-OPTIMIZER = build_optimizer(OptimizerConfig(), 10)
+OPTIMIZER = build_optimizer(OptimizerConfig(), 1e-3)
 
 
 def abstract_parameters(mesh, rows=16):
@@ -113,6 +113,8 @@ def test_the_padded_vocabulary_may_change(tmp_path, rows):
         ({"curriculum_digest": "other"}, r"order of the training rows: curriculum_digest is order, this run has other"),
         ({"seed": 2}, r"seed is 1, this run has 2"),
         ({"trainable": ("a.*",)}, r"trainable parameters: trainable is \['\*'\], this run has \['a.\*'\]"),
+        ({"optimizer": "lion"}, r"another optimizer: optimizer is adamw, this run has lion"),
+        ({"parameter_dtype": "bfloat16"}, r"parameter_dtype is float32, this run has bfloat16"),
         ({"batch_rows": 8}, r"batch_rows is 4, this run has 8"),
         ({"tokenizer_digest": "xyz"}, r"another tokenizer \(digest abc, this run has xyz\)"),
         ({"model": dataclasses.replace(MODEL, vocabulary_size=11)}, r"vocabulary_size is 10, this run has 11"),
@@ -135,7 +137,8 @@ def test_a_checkpoint_of_before_model_families_is_read(tmp_path):
     model, identity = metadata["identity"]["model"], metadata["identity"]
     old = {"vocabulary_size", "padded_vocabulary_size", "hidden_size", "num_layers", "norm_epsilon", "tie_embeddings"}
     identity["model"] = {key: model[key] for key in old} | {"rope_theta": 10000.0}
-    del identity["trainable"]
+    for key in ("trainable", "adapter", "optimizer", "parameter_dtype", "state_dtype"):
+        del identity[key]
     path.write_text(json.dumps(metadata))
     checkpoints = Checkpoints(tmp_path, IDENTITY)
     assert checkpoints.restore(abstract).rows == 12
@@ -191,15 +194,88 @@ def spoil_metadata(step: pathlib.Path) -> None:
     (step / "metadata" / "metadata").write_text('{"format": 1, "id')
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_bits, remove_metadata, spoil_metadata])
-def test_damage_is_reported_with_the_path_and_the_way_out(tmp_path, damage):
+def remove_arrays(step: pathlib.Path) -> None:
+    shutil.rmtree(step / "parameters")
+
+
+def tear(step: pathlib.Path) -> None:
+    """As if the machine had gone while files were written: some are empty, some are not there."""
+    for number, path in enumerate(sorted(path for path in step.glob("**/*") if path.is_file())):
+        path.write_bytes(b"") if number % 2 else path.unlink()
+
+
+DAMAGE = [truncate, flip_bits, remove_metadata, spoil_metadata, remove_arrays, tear]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, damage):
     _, abstract = save(tmp_path, steps=(2, 3))
+    damage(tmp_path / "3")
+    said = []
+    checkpoints = Checkpoints(tmp_path, IDENTITY, report=said.append)
+    restored = checkpoints.restore(abstract)
+    expected, _ = make_state(build_mesh(MeshConfig(), jax.devices()[:1]), 2.0)
+    assert restored.rows == 8
+    assert_equal(restored.state.params, expected.params)
+    (line,) = said
+    assert f"checkpoint {tmp_path / '3'} is damaged" in line and "\n" not in line
+    assert line.endswith(f"it is now {tmp_path / 'damaged-3'}, and the run goes on from step 2")
+    assert (tmp_path / "damaged-3").is_dir()
+    state, _ = make_state(build_mesh(MeshConfig(), jax.devices()[:1]), 3.0)
+    checkpoints.save(state, step=3, rows=12, telemetry={})  # the same step again
+    checkpoints.close()
+    assert read_checkpoint_metadata(tmp_path)["step"] == 3
+
+
+@pytest.mark.parametrize("damage", [truncate, remove_metadata])
+def test_damage_without_another_is_reported_with_the_path_and_the_way_out(tmp_path, damage):
+    _, abstract = save(tmp_path, steps=(3,))
     damage(tmp_path / "3")
     checkpoints = Checkpoints(tmp_path, IDENTITY)
     with pytest.raises(SeallmError, match=r"is damaged .* remove that directory to continue") as error:
         checkpoints.restore(abstract)
     checkpoints.close()
     assert str(tmp_path / "3") in str(error.value) and "\n" not in str(error.value)
+    assert (tmp_path / "3").is_dir()
+
+
+def test_a_checkpoint_that_was_never_finished_is_not_seen(tmp_path):
+    _, abstract = save(tmp_path, steps=(2,))
+    shutil.copytree(tmp_path / "2", tmp_path / "3.orbax-checkpoint-tmp-0")
+    checkpoints = Checkpoints(tmp_path, IDENTITY)
+    assert checkpoints.latest_step == 2 and checkpoints.restore(abstract).rows == 8
+    checkpoints.close()
+
+
+def test_another_run_is_no_damage(tmp_path):
+    """Nothing is renamed, and no older checkpoint taken, for a mistake in the configuration."""
+    _, abstract = save(tmp_path, steps=(2, 3))
+    checkpoints = Checkpoints(tmp_path, dataclasses.replace(IDENTITY, seed=2))
+    with pytest.raises(SeallmError, match="seed is 1, this run has 2"):
+        checkpoints.restore(abstract)
+    checkpoints.close()
+    assert (tmp_path / "3").is_dir()
+
+
+def narrow(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16, sharding=leaf.sharding), tree)
+
+
+def test_parameters_are_cast_from_and_to_bfloat16(tmp_path):
+    state, abstract = save(tmp_path / "wide")
+    expected = jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params)
+    found = restore_parameters(tmp_path / "wide", narrow(abstract.params), MODEL)
+    assert_equal(found, expected)
+    state = dataclasses.replace(state, params=expected)
+    identity = dataclasses.replace(IDENTITY, parameter_dtype="bfloat16")
+    checkpoints = Checkpoints(tmp_path / "narrow", identity)
+    checkpoints.save(state, step=1, rows=4, telemetry={})
+    half = dataclasses.replace(abstract, params=narrow(abstract.params))
+    assert_equal(checkpoints.restore(half).state, state)
+    checkpoints.close()
+    wide = restore_parameters(tmp_path / "narrow", abstract.params, MODEL)
+    assert {leaf.dtype for leaf in jax.tree.leaves(wide)} == {jnp.dtype(jnp.float32)}
+    assert_equal(wide, jax.tree.map(lambda x: x.astype(jnp.float32), expected))
 
 
 def test_a_wrong_value_that_still_decodes_is_found_by_the_checksum(tmp_path):

@@ -14,10 +14,14 @@ import pytest
 from small_job import Settings, iterate, make_job, run
 
 from seallm_jax.core.errors import SeallmError, UsageError
-from seallm_jax.training.checkpoint import restore_parameters
+from seallm_jax.core.progress import Progress
+from seallm_jax.core.schema import OptimizerConfig, StageConfig
+from seallm_jax.training.checkpoint import Checkpoints, restore_parameters
+from seallm_jax.training.identity import Identity
+from seallm_jax.training.loop import PROFILE_DIRECTORY
+from seallm_jax.training.metrics_writer import METRICS_FILE
 from seallm_jax.training.preemption import EXIT_PREEMPTED, Preempted
 from seallm_jax.training.step import build_step
-from seallm_jax.training.telemetry import METRICS_FILE
 
 
 def settings(directory, **options):
@@ -111,17 +115,116 @@ def test_a_consumer_that_stops_early_leaves_everything_closed(tmp_path):
 def test_updates_that_keep_failing_end_the_run(tmp_path):
     job = make_job(settings(tmp_path, steps=30))
 
-    class Spoiled(type(job.source)):
-        def batches(self, start_row, rows):
-            for batch in super().batches(start_row, rows):
-                yield dataclasses.replace(batch, loss_weights=np.full_like(batch.loss_weights, np.nan))
-
-    job = dataclasses.replace(job, source=Spoiled(**dataclasses.asdict(job.source)))
+    job = with_source(
+        job, lambda _, batch: dataclasses.replace(batch, loss_weights=np.full_like(batch.loss_weights, np.nan))
+    )
     with pytest.raises(SeallmError, match="last 20 updates up to step 2[01] had a loss or gradient"):
         run(job)
 
 
 def test_too_few_rows(tmp_path):
     job = make_job(settings(tmp_path, steps=0))
-    with pytest.raises(UsageError, match="0 rows, fewer than batch_rows = 8; raise the token budget"):
+    with pytest.raises(UsageError, match="fewer rows than batch_rows = 8; raise the token budget"):
         run(job)
+
+
+def with_source(job, spoil):
+    """The job with `spoil(number of the batch, batch)` in place of its batches."""
+
+    class Changed(type(job.source)):
+        def batches(self, start_row, rows):
+            for number, batch in enumerate(super().batches(start_row, rows), start_row // self.batch_rows):
+                yield spoil(number, batch)
+
+    return dataclasses.replace(job, source=Changed(**dataclasses.asdict(job.source)))
+
+
+def leaps(number, batch):
+    """Batches 24 to 26 have targets that nothing predicts."""
+    if 24 <= number <= 26:
+        return dataclasses.replace(batch, targets=(batch.targets * 31 + 17 + number) % 60)
+    return batch
+
+
+def spiking(directory, *, every=6, threshold=10.0):
+    job = make_job(settings(directory, steps=32, checkpoint_every=every))
+    train = dataclasses.replace(job.train, spike_threshold=threshold, keep_checkpoints=20)
+    return with_source(dataclasses.replace(job, train=train), leaps)
+
+
+def say_into(lines):
+    class Said(Progress):
+        def say(self, text):
+            lines.append(text)
+
+    return Said(enabled=False)
+
+
+def test_a_spike_takes_the_run_back_and_leaves_out_its_rows(tmp_path):
+    said = []
+    job = spiking(tmp_path)
+    infos = list(iterate(job, say_into(said)))
+    leap = infos[24]
+    assert [info.step for info in infos] == list(range(1, 33))  # every row is read once
+    (line,) = said
+    assert line == (
+        f"test: the loss leapt to {leap.loss:.3f} at step 25; back to the checkpoint of step 24, "
+        "leaving out the rows of the steps in between"
+    )
+    assert infos[-1].line["rollbacks"] == 1
+    assert int(restore_step(job).step) == 31  # one update was taken back
+
+
+def test_after_a_kill_the_same_spike_is_met_and_left_out(tmp_path):
+    whole = list(iterate(spiking(tmp_path / "whole", every=8)))
+    job = spiking(tmp_path / "parts", every=8)
+    steps = iterate(job)
+    for info in steps:
+        if info.step == 29:  # after the spike at 25, before another checkpoint
+            break
+    steps.close()
+    rest = list(iterate(job))
+    assert [info.step for info in rest] == list(range(25, 33)) and rest[-1].line["rollbacks"] == 1
+    assert [info.loss for info in rest] == [info.loss for info in whole[24:]]
+    equal = jax.tree.map(
+        lambda a, b: bool((a == b).all()),
+        *(restore_step(j).params for j in (job, spiking(tmp_path / "whole", every=8))),
+    )
+    assert all(jax.tree.leaves(equal))
+
+
+def test_without_a_checkpoint_a_spike_is_only_reported(tmp_path):
+    said = []
+    infos = list(iterate(spiking(tmp_path, every=100), say_into(said)))
+    assert len(infos) == 32 and "no checkpoint to go back to" in said[0] and infos[-1].line["rollbacks"] == 0
+
+
+def restore_step(job):
+    """The state that a finished job left behind."""
+    program = build_step(job.model, job.train, job.mesh, sequence_length=24, total_steps=32, num_languages=2)
+    identity = Identity(job.model, "tokenizer", job.source.digest, job.train.batch_rows, job.seed)
+    checkpoints = Checkpoints(job.checkpoints, identity)
+    try:
+        return checkpoints.restore(program.abstract_state).state
+    finally:
+        checkpoints.close()
+
+
+def test_chosen_steps_are_traced(tmp_path):
+    job = dataclasses.replace(make_job(settings(tmp_path, steps=4)), profile_steps=(2, 3))
+    run(job)
+    (trace,) = (tmp_path / PROFILE_DIRECTORY).glob("**/*.xplane.pb")
+    data = trace.read_bytes()
+    assert b"step_num" in data and b"train" in data
+
+
+def test_narrow_parameters_learn_at_the_rates_of_each_stage(tmp_path):
+    """At rates that are lost when parameters are rounded to the nearest: updates of 3e-4, where bfloat16 near a weight
+    of 0.1 has steps of 5e-4."""
+    job = make_job(settings(tmp_path, spans=((20, 8), (10, 8)), log_every=30))
+    stages = (StageConfig(tokens=1), StageConfig(tokens=1, learning_rate=2e-4))
+    optimizer = OptimizerConfig(learning_rate=3e-4, schedule="constant", warmup_fraction=0.0, state_dtype="bfloat16")
+    train = dataclasses.replace(job.train, curriculum=stages, optimizer=optimizer, parameter_dtype="bfloat16")
+    infos = run(dataclasses.replace(job, train=train))
+    np.testing.assert_allclose([info.learning_rate for info in infos], [3e-4] * 20 + [2e-4] * 10, rtol=1e-6)
+    assert np.mean([info.loss for info in infos[:3]]) - np.mean([info.loss for info in infos[-3:]]) > 0.05

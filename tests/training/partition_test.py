@@ -163,3 +163,20 @@ def test_norms_and_biases_do_not_decay():
 def test_wrong_settings(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         OptimizerConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("embedding.kernel", "embedding"),
+        ("head.kernel", "head"),
+        ("layers.attention.query.kernel", "attention"),
+        ("layers.attention.query_norm.scale", "norm"),
+        ("layers.mlp_norm.scale", "norm"),
+        ("layers.mlp.down.bias", "mlp"),
+        ("layers.mlp.down.lora_a", "adapter"),
+        ("embedding.new_rows", "adapter"),
+    ],
+)
+def test_groups_of_telemetry(path, group):
+    assert partition.group_of(path) == group

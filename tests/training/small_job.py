@@ -24,6 +24,7 @@ from seallm_jax.core.languages import Languages
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.progress import Progress
 from seallm_jax.core.schema import MeshConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, TrainConfig
+from seallm_jax.data.batch_plan import BatchPlan
 from seallm_jax.models.layout import initialize
 from seallm_jax.training.distributed import initialize_distributed
 from seallm_jax.training.loop import StepInfo, TrainingJob, train
@@ -51,12 +52,21 @@ class FakeSource:
     batch_rows: int
     sequence_length: int = 24
     reference_columns: int = 0
+    document_length: int = 8
+    spans: tuple[tuple[int, int], ...] = ()  # (steps, rows of each); none is batch_rows throughout
     seed: int = 0
     log: str = ""  # file that gets the digest of every batch
 
     @property
+    def plan(self) -> BatchPlan:
+        return BatchPlan(self.spans or ((self.total_rows // self.batch_rows, self.batch_rows),))
+
+    @property
     def digest(self) -> str:
         return f"fake-{self.seed}-{self.total_rows}"
+
+    def served(self, rows: int) -> dict[str, int]:
+        return {"fake": rows}
 
     def row(self, index: int) -> tuple[np.ndarray, ...]:
         random = np.random.default_rng([self.seed, index])
@@ -69,10 +79,12 @@ class FakeSource:
         return ids[:-1], ids[1:], np.where(segment == 2, position - cut, position), segment, weight, segment % 2
 
     def batches(self, start_row: int, rows: slice) -> Iterator[Batch]:
-        for first in range(start_row, self.total_rows - self.batch_rows + 1, self.batch_rows):
-            columns = zip(*(self.row(first + index) for index in range(rows.start, rows.stop)), strict=True)
+        for step in range(self.plan.steps_before(start_row), self.plan.total_steps):
+            first, size = self.plan.rows_before(step), self.plan.size_at(step)
+            start, stop = rows.start * size // self.batch_rows, rows.stop * size // self.batch_rows
+            columns = zip(*(self.row(first + index) for index in range(start, stop)), strict=True)
             tokens, targets, positions, segments, weights, languages = (np.stack(c).astype(np.int32) for c in columns)
-            shape = (rows.stop - rows.start, self.reference_columns)
+            shape = (stop - start, self.reference_columns)
             references = np.full(shape, -30.0, np.float32) if self.reference_columns else None
             if self.log:
                 digest = hashlib.sha256(tokens.tobytes() + segments.tobytes()).hexdigest()
@@ -89,6 +101,7 @@ class Settings:
     steps: int = 6
     batch_rows: int = 8
     accumulation: int = 1
+    spans: tuple[tuple[int, int], ...] = ()  # (steps, rows of each) in place of steps x batch_rows
     mesh: dict[str, int] = dataclasses.field(default_factory=dict)
     devices: int = 0  # 0: all
     objective: str = "language_modeling"
@@ -124,6 +137,7 @@ def make_job(settings: Settings) -> TrainingJob:
         source=FakeSource(
             settings.steps * settings.batch_rows,
             settings.batch_rows,
+            spans=settings.spans,
             reference_columns=2 if settings.objective == "dpo" else 0,
             log=settings.batch_log,
         ),
@@ -136,11 +150,12 @@ def run(job: TrainingJob) -> list[StepInfo]:
     return list(iterate(job))
 
 
-def iterate(job: TrainingJob) -> Iterator[StepInfo]:
+def iterate(job: TrainingJob, progress: Progress | None = None) -> Iterator[StepInfo]:
     def initial(abstract):
-        return nnx.state(initialize(job.model, seed=job.seed, mesh=job.mesh, rules=job.rules))
+        model = initialize(job.model, seed=job.seed, mesh=job.mesh, rules=job.rules)
+        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), nnx.state(model), abstract)
 
-    return train(job, initial, Progress.silent())
+    return train(job, initial, progress or Progress.silent())
 
 
 def main() -> int:

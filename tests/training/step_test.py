@@ -12,9 +12,10 @@ import pytest
 from flax import nnx
 from small_job import LANGUAGES, MODEL, FakeSource
 
-from seallm_jax.core.errors import UsageError
+from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.mesh import build_mesh
-from seallm_jax.core.schema import MeshConfig, OptimizerConfig, TrainConfig
+from seallm_jax.core.schema import KernelConfig, MeshConfig, OptimizerConfig, TrainConfig
+from seallm_jax.models import decoder
 from seallm_jax.models.layout import initialize
 from seallm_jax.objectives.registry import build_objective
 from seallm_jax.training.distributed import global_batch, local_rows, to_host
@@ -112,3 +113,43 @@ def test_rows_that_do_not_split_are_an_error_with_the_way_out():
         build_step(
             MODEL, TrainConfig(batch_rows=6, accumulation=2), mesh, sequence_length=24, total_steps=1, num_languages=1
         )
+
+
+def test_kernel_options_reach_the_operators(monkeypatch):
+    seen = {}
+
+    def spy(name):
+        real = getattr(decoder, name)
+
+        def called(*arguments, **options):
+            seen[name] = options
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(decoder, name, called)
+
+    spy("attention")
+    spy("linear_log_probability")
+    kernels = KernelConfig("reference", "chunked_xla", "ring", document_length=8)
+    mesh = build_mesh(MeshConfig(), jax.devices()[:1])
+    program, state = build(mesh, dataclasses.replace(TRAIN, kernels=kernels))
+    jax.eval_shape(program.run, state, program.abstract_batch)
+    options = seen["attention"]
+    assert (options["implementation"], options["context_parallelism"], options["document_length"]) == (
+        "reference",
+        "ring",
+        8,
+    )
+    assert seen["linear_log_probability"]["implementation"] == "chunked_xla"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "message"),
+    [
+        (KernelConfig(attention="pallas_tpu"), "24 positions, which is no multiple of 128"),
+        (KernelConfig(cross_entropy="pallas_tpu"), "pallas_tpu"),
+    ],
+)
+def test_an_implementation_that_is_named_is_never_replaced(kernels, message):
+    program, state = build(build_mesh(MeshConfig(), jax.devices()[:1]), dataclasses.replace(TRAIN, kernels=kernels))
+    with pytest.raises(SeallmError, match=message):
+        jax.eval_shape(program.run, state, program.abstract_batch)

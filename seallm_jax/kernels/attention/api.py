@@ -5,19 +5,19 @@ Shape letters: B rows, T queries, S keys, H query heads, K key/value heads, D he
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.kernels.attention.chunked_xla import chunked_xla_attention
-from seallm_jax.kernels.attention.pallas_tpu import pallas_tpu_attention
+from seallm_jax.kernels.attention.cudnn import cudnn_attention, obstacle_to_cudnn
+from seallm_jax.kernels.attention.pallas_tpu import ContextParallelism, obstacle_to_pallas, pallas_tpu_attention
 from seallm_jax.kernels.attention.reference import reference_attention
-from seallm_jax.kernels.selection import select_implementation
+from seallm_jax.kernels.selection import device_of, select_implementation
 
-IMPLEMENTATIONS = ("reference", "chunked_xla", "pallas_tpu")
+IMPLEMENTATIONS = ("reference", "chunked_xla", "pallas_tpu", "cudnn")
 
 
 def attention(
@@ -37,7 +37,7 @@ def attention(
     scale: float | None = None,
     mesh: jax.sharding.Mesh | None = None,
     rules: ShardingRules = ShardingRules(),
-    context_parallelism: Literal["all_gather", "ring"] = "all_gather",
+    context_parallelism: ContextParallelism = "all_gather",
     document_length: int = 0,
     implementation: str = "auto",
 ) -> jax.Array:
@@ -68,9 +68,11 @@ def attention(
       context_parallelism: what kernels do where the mesh splits positions: gather the keys and values of the row on all
         devices, or pass them around a ring, which needs less memory and gives all devices the same work.
       document_length: usual length of a document, by which blocks are chosen; 0 when it is the row.
-      implementation: reference, chunked_xla, pallas_tpu (causal self-attention in the order of the row, T a multiple
-        of 128, segments that lie together, as a packer leaves them), or auto: pallas_tpu on TPUs where it can serve,
-        else chunked_xla.
+      implementation: reference; chunked_xla; pallas_tpu (causal self-attention in the order of the row, segments that
+        lie together, as a packer leaves them, and positions of a device a multiple of 128, of 256 in a ring); cudnn
+        (the same rows on GPUs, see `cudnn_attention`); or auto: pallas_tpu on TPUs where it can serve, else
+        chunked_xla. Auto leaves cudnn out until somebody has run and timed it: its layout of packed rows is not in
+        JAX's public interface, and where others used it wrongly, it gave wrong numbers without an error.
 
     Returns:
       [B, T, H, D] in the dtype of the queries. Scores, softmax and sums are float32; rows without a visible key are 0.
@@ -104,9 +106,6 @@ def attention(
         if alibi_slopes_H.shape != (H,):
             raise ValueError(f"ALiBi slopes {alibi_slopes_H.shape} for {H} query heads")
         alibi_slopes_H = jax.lax.stop_gradient(alibi_slopes_H.astype(jnp.float32))
-    obstacle = _obstacle_to_pallas(T, S, causal, query_order_BxT)
-    default = "pallas_tpu" if _platform(mesh) == "tpu" and obstacle is None else "chunked_xla"
-    chosen = select_implementation("attention", implementation, IMPLEMENTATIONS, default=default)
     scale = D**-0.5 if scale is None else scale
     query_segment_ids_BxT = query_segment_ids_BxT.astype(jnp.int32)
     switches: dict[str, Any] = {
@@ -116,9 +115,21 @@ def attention(
         "alibi_slopes_H": alibi_slopes_H,
         "scale": scale,
     }
+    device, common = device_of(mesh), _obstacle_to_kernels(T, S, causal, query_order_BxT)
+    obstacles = dict.fromkeys(IMPLEMENTATIONS) | {
+        "pallas_tpu": common or obstacle_to_pallas(q_BxTxHxD, mesh, rules, context_parallelism, document_length),
+        "cudnn": common or obstacle_to_cudnn(q_BxTxHxD, device, mesh, rules, **switches),
+    }
+    preferred = {"tpu": ["pallas_tpu", "chunked_xla"], "gpu": ["cudnn", "chunked_xla"]}
+    if implementation == "auto":
+        obstacles["cudnn"] = obstacles["cudnn"] or "it is taken only where it is asked for by name"
+    chosen = select_implementation(
+        "attention", implementation, obstacles, preferred.get(device.platform, ["chunked_xla"])
+    )
+    if chosen == "cudnn":
+        arguments = q_BxTxHxD, k_BxSxKxD, v_BxSxKxD, query_segment_ids_BxT
+        return cudnn_attention(*arguments, window=switches["window"], scale=scale, mesh=mesh, rules=rules)
     if chosen == "pallas_tpu":
-        if obstacle is not None:
-            raise SeallmError(f"pallas_tpu attention serves causal self-attention of whole rows, and {obstacle}")
         return pallas_tpu_attention(
             q_BxTxHxD,
             k_BxSxKxD,
@@ -144,16 +155,10 @@ def attention(
     )
 
 
-def _platform(mesh: jax.sharding.Mesh | None) -> str:
-    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-
-
-def _obstacle_to_pallas(T: int, S: int, causal: bool, query_order_BxT: jax.Array | None) -> str | None:
-    """Why the TPU kernel cannot serve a call; None when it can."""
+def _obstacle_to_kernels(T: int, S: int, causal: bool, query_order_BxT: jax.Array | None) -> str | None:
+    """Why a call is no causal self-attention of rows in their own order; None when it is."""
     if not causal:
-        return "this one is not causal"
+        return "it is not causal"
     if query_order_BxT is not None or T != S:
-        return "these queries and keys have an order of their own, as with a cache"
-    if T % 128:
-        return f"a row has {T} positions, which is no multiple of 128"
+        return "its queries and keys have an order of their own, as with a cache"
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from seallm_jax.kernels.vector_memory import vector_memory
+
 
 @dataclasses.dataclass(frozen=True)
 class BlockSizes:
@@ -29,12 +31,10 @@ class _Chip:
     """What is best on a chip, by the cycles of its compiled kernels (`seallm bench attention`).
 
     Attributes:
-      mebibytes: vector memory to use.
       long_documents: from this length on, blocks of 1024 are faster than blocks of 512.
       tiles: by block, forward and backward.
     """
 
-    mebibytes: int
     long_documents: int
     tiles: dict[int, tuple[int, int]]
 
@@ -43,12 +43,19 @@ class _Chip:
 _SMALL = {512: (256, 256), 256: (256, 256), 128: (128, 128)}
 _V5_TILES = {1024: (128, 128), 512: (128, 128), 256: (256, 256), 128: (128, 128)}
 _CHIPS = {
-    "TPU v4": _Chip(14, 0, _SMALL),
-    "TPU v5 lite": _Chip(100, 2300, _V5_TILES),
-    "TPU v5": _Chip(56, 2300, _V5_TILES),
-    "TPU v6 lite": _Chip(100, 1200, {1024: (512, 256)} | _SMALL),
+    "TPU v4": _Chip(0, _SMALL),
+    "TPU v5 lite": _Chip(2300, _V5_TILES),
+    "TPU v5": _Chip(2300, _V5_TILES),
+    "TPU v6 lite": _Chip(1200, {1024: (512, 256)} | _SMALL),
+    "TPU7x": _Chip(1200, {1024: (512, 256)} | _SMALL),  # the matrix units of v6e; its cycles are not known
 }
-_OTHERS = _Chip(14, 0, _SMALL)
+_OTHERS = _Chip(0, _SMALL)
+
+
+def padded_length(positions: int) -> int:
+    """Length to which a row is worth filling up, so that its blocks are larger: by an eighth at most."""
+    lengths = (-(-positions // block) * block for block in (512, 256))
+    return next((length for length in lengths if 8 * length <= 9 * positions), positions)
 
 
 def choose_block_sizes(
@@ -68,4 +75,4 @@ def choose_block_sizes(
     most = 512 if 0 < document_length < chip.long_documents or head_size > 128 or itemsize > 2 else 1024
     block = next(size for size in sorted(chip.tiles, reverse=True) if size <= most and positions % size == 0)
     forward_tile, backward_tile = chip.tiles[block]
-    return BlockSizes(block, forward_tile, block, backward_tile, chip.mebibytes * 2**20)
+    return BlockSizes(block, forward_tile, block, backward_tile, vector_memory(device_kind).alone)

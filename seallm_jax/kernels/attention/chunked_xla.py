@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seallm_jax.kernels.attention.residuals import name_residuals
 from seallm_jax.kernels.precision import matmul_precision
 
 BLOCK = 512
@@ -133,6 +134,7 @@ def _attend_forward(plan, q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, rows):
     some = totals > 0
     out_BxKxGxTxD = (sums / jnp.where(some, totals, 1.0)).astype(q_BxKxGxTxD.dtype)
     logsumexp_BxKxGxTx1 = jnp.where(some, maxima + jnp.log(jnp.where(some, totals, 1.0)), 0.0)
+    out_BxKxGxTxD, logsumexp_BxKxGxTx1 = name_residuals(out_BxKxGxTxD, logsumexp_BxKxGxTx1)
     return out_BxKxGxTxD, (q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, rows, out_BxKxGxTxD, logsumexp_BxKxGxTx1)
 
 

@@ -14,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from seallm_jax.kernels.attention.residuals import name_residuals
 from seallm_jax.kernels.attention.tpu_backward import tpu_backward
 from seallm_jax.kernels.attention.tpu_forward import tpu_forward
 from seallm_jax.kernels.attention.tpu_scores import MASKED, Places, Scores
@@ -71,7 +72,7 @@ def _ring_forward(scores, axis, n, q, k, v, start, slopes):
     carry = jnp.zeros(q.shape, jnp.float32), jnp.full(q.shape[:3], MASKED), k, v
     out, log_total, k, v = jax.lax.fori_loop(0, n, turn, carry)  # after n turns keys and values are home
     log_total = jnp.where(log_total <= MASKED / 2, -MASKED, log_total)
-    out = out.astype(q.dtype)
+    out, log_total = name_residuals(out.astype(q.dtype), log_total)
     return out, (q, k, v, start, slopes, out, log_total)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 MASK_CAUSAL, MASK_START, FIRST, LAST, INNER_FIRST, INNER_LAST = 1, 2, 4, 8, 16, 32  # bits of `flags`
+FLAG_BITS = 6
 
 
 class Steps(NamedTuple):
@@ -58,6 +59,7 @@ def list_steps(
     *,
     anchor: bool = False,
     key_major: bool = False,
+    most: int | None = None,
 ) -> Steps:
     """All pairs of a block of queries and a block of keys that it sees, and at least one pair for every block.
 
@@ -68,6 +70,7 @@ def list_steps(
       block: positions in a block of either kind.
       anchor: whether queries also see position 0, whatever their start.
       key_major: keys are the outer blocks.
+      most: pairs of a row that the list has room for; all by default, and `most_pairs` are always enough.
     """
     lowest_BxQ, highest_BxQ = start_BxT[:, ::block], start_BxT[:, block - 1 :: block]
     visible_BxQxK = key_positions_K + block > lowest_BxQ[:, :, None]
@@ -88,6 +91,13 @@ def list_steps(
     for axis, first, last in ((2, FIRST, LAST), (1, INNER_FIRST, INNER_LAST)):
         seen = jnp.cumsum(visible_BxQxK, axis=axis)
         flags |= first * (seen == 1) | last * (seen == visible_BxQxK.sum(axis=axis, keepdims=True))
-    rows, outer, inner = jnp.nonzero(visible_BxQxK, size=visible_BxQxK.size)
+    size = visible_BxQxK.size if most is None else visible_BxQxK.shape[0] * most
+    rows, outer, inner = jnp.nonzero(visible_BxQxK, size=size)
     listed = (rows, outer, inner, flags[rows, outer, inner], visible_BxQxK.sum())
     return Steps(*(array.astype(jnp.int32) for array in listed))
+
+
+def most_pairs(query_blocks: int, key_blocks: int, *, same: bool) -> int:
+    """Pairs of a row that a list can hold at most; `same` where queries and keys are at the same positions."""
+    # a block of keys that nobody sees, and that is visited once, leaves out its pair on the diagonal
+    return query_blocks * (query_blocks + 1) // 2 if same else query_blocks * key_blocks

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from seallm_jax.kernels.attention.schedule import FIRST, LAST, list_steps
+from seallm_jax.kernels.attention.schedule import FIRST, LAST
 from seallm_jax.kernels.attention.tpu_scores import (
     MASKED,
     Places,
@@ -28,6 +28,7 @@ from seallm_jax.kernels.attention.tpu_scores import (
     masked_scores,
     tiles,
 )
+from seallm_jax.kernels.attention.tpu_walk import Scalars, plan_walk
 
 
 def tpu_forward(
@@ -57,38 +58,14 @@ def tpu_forward(
       a query sees nothing.
     """
     B, H, T, D = q_BxHxTxD.shape
-    K, S = k_BxKxSxD.shape[1:3]
     block = scores.sizes.forward
-    query_positions, key_positions = places.of_blocks(T, S, block)
-    steps = list_steps(start_BxT, query_positions, key_positions, block, anchor=scores.anchor)
-
-    def query(h, n, rows, outer, *_):
-        return rows[n], h, outer[n], 0
-
-    def key(h, n, rows, outer, inner, *_):
-        return rows[n], h // (H // K), inner[n], 0
-
-    def turned_key(h, n, rows, outer, inner, *_):
-        return rows[n], h // (H // K), 0, inner[n]
-
-    def start(h, n, rows, outer, *_):
-        return rows[n], 0, outer[n]
-
-    def statistic(h, n, rows, outer, *_):
-        return rows[n], h, 0, outer[n]
-
+    walk = plan_walk(q_BxHxTxD, k_BxKxSxD, start_BxT, slopes_H, places, block, anchor=scores.anchor)
+    query, key, turned_key, start, statistic = walk.blocks
     out, log_total_BxHx1xT = pl.pallas_call(
-        functools.partial(_forward_kernel, scores),
-        grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=7,
-            grid=(H, steps.total),
-            in_specs=[
-                pl.BlockSpec((1, 1, block, D), query),
-                pl.BlockSpec((1, 1, block, D), key),
-                pl.BlockSpec((1, 1, D, block), turned_key),
-                pl.BlockSpec((1, 1, block), start),
-            ],
-            out_specs=[pl.BlockSpec((1, 1, block, D), query), pl.BlockSpec((1, 1, 1, block), statistic)],
+        functools.partial(_forward_kernel, scores, walk.packing),
+        grid_spec=walk.grid_spec(
+            in_specs=[query, key, turned_key, start],
+            out_specs=[query, statistic],
             scratch_shapes=[
                 pltpu.VMEM((D, block), jnp.float32),
                 pltpu.VMEM((1, block), jnp.float32),
@@ -99,46 +76,25 @@ def tpu_forward(
             jax.ShapeDtypeStruct(q_BxHxTxD.shape, out_dtype or q_BxHxTxD.dtype),
             jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32),
         ],
-        compiler_params=compiler_params(scores, 2),
+        compiler_params=compiler_params(scores, len(walk.grid)),
         cost_estimate=cost(q_BxHxTxD, k_BxKxSxD, products=2),
         name="packed_attention_forward",
-    )(
-        *steps[:4],
-        query_positions,
-        key_positions,
-        slopes_H,
-        q_BxHxTxD,
-        k_BxKxSxD,
-        v_BxKxSxD.swapaxes(2, 3),
-        start_BxT[:, None],
-    )
+    )(*walk.scalars, q_BxHxTxD, k_BxKxSxD, v_BxKxSxD.swapaxes(2, 3), start_BxT[:, None])
     return out, log_total_BxHx1xT[:, :, 0]
 
 
-def _forward_kernel(
-    scores,
-    rows,
-    outer,
-    inner,
-    flags,
-    query_positions,
-    key_positions,
-    slopes,
-    q_ref,
-    k_ref,
-    v_ref,
-    start_ref,
-    out_ref,
-    log_total_ref,
-    sums_Dxt,
-    maximum_1xt,
-    total_1xt,
-):
+def _forward_kernel(scores, packing, *refs):
+    scalars, refs = Scalars(*refs[: len(Scalars._fields)]), refs[len(Scalars._fields) :]
+    q_ref, k_ref, turned_v_ref, start_ref, out_ref, log_total_ref, sums_Dxt, maximum_1xt, total_1xt = refs
     n, block, tile = pl.program_id(1), scores.sizes.forward, scores.sizes.forward_tile
-    first_query, first_key = query_positions[outer[n]], key_positions[inner[n]]
-    slope = slopes[pl.program_id(0)]
+    _, i, j, flags = packing.read(scalars.steps, n)
+    first_query, first_key, slope = (
+        scalars.query_positions[i],
+        scalars.key_positions[j],
+        scalars.slopes[pl.program_id(0)],
+    )
 
-    @pl.when(flags[n] & FIRST != 0)
+    @pl.when(flags & FIRST != 0)
     def _():
         sums_Dxt[...] = jnp.zeros_like(sums_Dxt)
         maximum_1xt[...] = jnp.full_like(maximum_1xt, MASKED)
@@ -162,12 +118,12 @@ def _forward_kernel(
             shrink_1xt = jnp.exp2(old_1xt - new_1xt)
             maximum_1xt[:, queries] = new_1xt
             total_1xt[:, queries] = shrink_1xt * total_1xt[:, queries] + weights_sxt.sum(axis=0, keepdims=True)
-            added_Dxt = dot(v_ref[0, 0, :, keys], weights_sxt.astype(v_ref.dtype), (1, 0))
+            added_Dxt = dot(turned_v_ref[0, 0, :, keys], weights_sxt.astype(turned_v_ref.dtype), (1, 0))
             sums_Dxt[:, queries] = shrink_1xt * sums_Dxt[:, queries] + added_Dxt
 
-    by_mask(flags[n], visit)
+    by_mask(flags, visit)
 
-    @pl.when(flags[n] & LAST != 0)
+    @pl.when(flags & LAST != 0)
     def _():
         some_1xt = maximum_1xt[...] > MASKED / 2
         total_1xt[...] = jnp.where(some_1xt, total_1xt[...], 1.0)

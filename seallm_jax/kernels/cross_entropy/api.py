@@ -17,7 +17,7 @@ from seallm_jax.kernels.cross_entropy.chunked_xla import chunked_xla_log_probabi
 from seallm_jax.kernels.cross_entropy.pallas_tpu import obstacle_to_pallas, pallas_tpu_log_probability
 from seallm_jax.kernels.cross_entropy.reference import reference_log_probability
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
-from seallm_jax.kernels.selection import select_implementation
+from seallm_jax.kernels.selection import device_of, select_implementation
 
 IMPLEMENTATIONS = ("reference", "chunked_xla", "pallas_tpu")
 
@@ -63,10 +63,9 @@ def linear_log_probability(
         raise ValueError(f"logical_size {logical_size} of an output matrix with {output_VxM.shape[0]} rows")
     if soft_cap < 0:
         raise ValueError(f"soft_cap {soft_cap}; it must not be negative")
-    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-    serves = platform == "tpu" and obstacle_to_pallas(hidden_BxTxM, mesh, rules) is None
-    default = "pallas_tpu" if serves else "chunked_xla"
-    chosen = select_implementation("linear cross-entropy", implementation, IMPLEMENTATIONS, default=default)
+    obstacles = dict.fromkeys(IMPLEMENTATIONS) | {"pallas_tpu": obstacle_to_pallas(hidden_BxTxM, mesh, rules)}
+    preferred = ["pallas_tpu"] * (device_of(mesh).platform == "tpu") + ["chunked_xla"]
+    chosen = select_implementation("linear cross-entropy", implementation, obstacles, preferred)
     arguments = hidden_BxTxM, output_VxM, targets_BxT.astype(jnp.int32)
     switches: dict[str, Any] = {"logical_size": logical_size, "soft_cap": soft_cap, "entropy": entropy}
     if chosen == "reference":

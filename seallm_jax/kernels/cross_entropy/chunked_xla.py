@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from seallm_jax.core.sharding import ShardingRules
-from seallm_jax.kernels.cross_entropy.pieces import MASKED, Chunk, Cotangents, Pieces, Statistics, log_probability
+from seallm_jax.kernels.cross_entropy.pieces import (
+    MASKED,
+    Chunk,
+    Cotangents,
+    Pieces,
+    Statistics,
+    log_probability,
+    rows_of,
+)
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.precision import matmul_precision
 
@@ -58,10 +66,9 @@ def _d_logits(
 
 def _logits(pieces: Pieces, hidden_NxM: jax.Array, chunk: Chunk) -> tuple[jax.Array, jax.Array | float]:
     """float32 [N, v], and their derivative by the product of hidden state and row."""
-    chunk_vxM = jax.lax.dynamic_slice_in_dim(chunk.matrix, chunk.start, chunk.size)
     logits_Nxv = jax.lax.dot_general(
         hidden_NxM,
-        chunk_vxM.astype(hidden_NxM.dtype),
+        rows_of(pieces, chunk, hidden_NxM.dtype),
         (((1,), (1,)), ((), ())),
         precision=matmul_precision(hidden_NxM.dtype),
         preferred_element_type=jnp.float32,

@@ -6,17 +6,14 @@ import math
 
 import jax
 
-from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.sharding import ShardingRules
-from seallm_jax.kernels.cross_entropy.pieces import Pieces, log_probability
+from seallm_jax.kernels.cross_entropy.pieces import Pieces, log_probability, rows_sharding
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.cross_entropy.tpu_kernels import Blocks, tpu_d_logits, tpu_statistics
+from seallm_jax.kernels.selection import device_of
+from seallm_jax.kernels.vector_memory import vector_memory
 
 CHUNK = 4096  # columns of the gradient of the logits in memory at a time
-
-# device kind -> MiB of vector memory that a kernel may use; what it leaves, XLA uses for the products around it
-_VECTOR_MEMORY = {"TPU v5 lite": 100, "TPU v5": 56, "TPU v6 lite": 48}
-_OTHERS = 14
 
 
 def pallas_tpu_log_probability(
@@ -32,20 +29,16 @@ def pallas_tpu_log_probability(
     chunk: int = CHUNK,
     blocks: Blocks | None = None,
 ) -> TokenLogProbability:
-    """See `seallm_jax.kernels.cross_entropy.api.linear_log_probability`.
+    """See `seallm_jax.kernels.cross_entropy.api.linear_log_probability`, which asks `obstacle_to_pallas` first.
 
     Args:
       chunk: columns of the gradient of the logits in memory at a time; a multiple of the blocks' rows of the matrix.
       blocks: instead of those that fit into the device's vector memory.
     """
-    obstacle = obstacle_to_pallas(hidden_BxTxM, mesh, rules)
-    if obstacle is not None:
-        raise SeallmError(f"pallas_tpu linear cross-entropy cannot serve: {obstacle}")
     if blocks is None:
-        device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
         rows = _local_rows(hidden_BxTxM, mesh, rules)
         itemsizes = hidden_BxTxM.dtype.itemsize, output_VxM.dtype.itemsize
-        blocks = choose_blocks(device.device_kind, rows, hidden_BxTxM.shape[-1], *itemsizes)
+        blocks = choose_blocks(device_of(mesh).device_kind, rows, hidden_BxTxM.shape[-1], *itemsizes)
     pieces = Pieces(logical_size, soft_cap, entropy, tpu_statistics, tpu_d_logits, 0, chunk, mesh, rules, blocks)
     return log_probability(pieces, hidden_BxTxM, output_VxM, targets_BxT)
 
@@ -60,7 +53,7 @@ def choose_blocks(device_kind: str, rows: int, hidden_size: int, itemsize: int, 
       itemsize: bytes of a number of the hidden states.
       matrix_itemsize: of the matrix.
     """
-    budget = _VECTOR_MEMORY.get(device_kind, _OTHERS) * 2**20
+    budget = vector_memory(device_kind).beside_products
     for hidden in (1024, 512, 256, 128):
         for matrix in (256, 128):
             tile = min(512, hidden)
@@ -86,6 +79,5 @@ def obstacle_to_pallas(hidden_BxTxM: jax.Array, mesh: jax.sharding.Mesh | None, 
 def _local_rows(hidden_BxTxM: jax.Array, mesh: jax.sharding.Mesh | None, rules: ShardingRules) -> int:
     leading = hidden_BxTxM.shape[:-1]
     if mesh is not None:
-        names = (("batch", "sequence") + (None,) * len(leading))[: len(leading)]
-        leading = rules.sharding(mesh, *names, shape=leading).shard_shape(leading)
+        leading = rows_sharding(mesh, rules, leading).shard_shape(leading)
     return math.prod(leading)

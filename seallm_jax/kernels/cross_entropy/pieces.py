@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seallm_jax.core.sharding import MeshAxes, ShardingRules
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.precision import matmul_precision
+from seallm_jax.kernels.selection import device_of
 
 MASKED = -1e30  # the logit of padding; finite, so that the difference of two is not NaN
 
@@ -156,18 +157,22 @@ def _backward(pieces, residuals, d_result):
         def visit(so_far, chunk, first):
             d_hidden_NxM, d_output_wxm = so_far
             d_logits_Nxv = pieces.d_logits(pieces, hidden_NxM, chunk, targets_N - first, cotangents)
-            chunk_vxM = jax.lax.dynamic_slice_in_dim(chunk.matrix, chunk.start, chunk.size).astype(dtype)
+            chunk_vxM = rows_of(pieces, chunk, dtype)
             d_hidden_NxM += dot(d_logits_Nxv, chunk_vxM, (((1,), (0,)), ((), ())))
             d_chunk_vxm = place.reduce(dot(d_logits_Nxv, hidden_NxM, (((0,), (0,)), ((), ())))).astype(output_wxm.dtype)
             start = first - place.first(output_wxm)
+            d_chunk_vxm = _bits(pieces, d_chunk_vxm)
             return d_hidden_NxM, jax.lax.dynamic_update_slice_in_dim(d_output_wxm, d_chunk_vxm, start, 0)
 
-        nothing = jnp.zeros(hidden_NxM.shape, jnp.float32), jax.lax.empty(output_wxm.shape, output_wxm.dtype)
+        nothing = (
+            jnp.zeros(hidden_NxM.shape, jnp.float32),
+            _bits(pieces, jax.lax.empty(output_wxm.shape, output_wxm.dtype)),
+        )
         size = pieces.backward_chunk
         d_hidden_NxM, d_output_wxm = _over_chunks(pieces, place, visit, nothing, output_wxm, dtype, size)
         if place.vocabulary:
             d_hidden_NxM = jax.lax.psum(d_hidden_NxM, place.vocabulary)
-        return d_hidden_NxM.astype(dtype).reshape(hidden_BxTxM.shape), d_output_wxm
+        return d_hidden_NxM.astype(dtype).reshape(hidden_BxTxM.shape), _from_bits(d_output_wxm, output_wxm.dtype)
 
     specs = place.rows, place.matrix, place.rows, place.rows
     run = place.run(local, specs, (place.rows, place.matrix))
@@ -175,6 +180,28 @@ def _backward(pieces, residuals, d_result):
 
 
 log_probability.defvjp(_forward, _backward)
+
+
+def rows_sharding(mesh: Mesh, rules: ShardingRules, leading: tuple[int, ...]) -> NamedSharding:
+    """Where the rows of hidden states lie, whose shape is `leading`: rows, positions, and whatever else."""
+    names = (("batch", "sequence") + (None,) * len(leading))[: len(leading)]
+    return rules.sharding(mesh, *names, shape=leading)
+
+
+def rows_of(pieces: Pieces, chunk: Chunk, dtype: Any) -> jax.Array:
+    """[v, M], the rows of a chunk, in a dtype."""
+    bits = jax.lax.dynamic_slice_in_dim(_bits(pieces, chunk.matrix), chunk.start, chunk.size)
+    return _from_bits(bits, chunk.matrix.dtype).astype(dtype)
+
+
+def _bits(pieces: Pieces, x: jax.Array) -> jax.Array:
+    """On CPUs the bits of 16-bit numbers: XLA would slice them there as float32, after it has widened all of them."""
+    narrow = x.dtype.itemsize == 2 and device_of(pieces.mesh).platform == "cpu"
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if narrow else x
+
+
+def _from_bits(x: jax.Array, dtype: Any) -> jax.Array:
+    return x if x.dtype == dtype else jax.lax.bitcast_convert_type(x, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,8 +230,7 @@ class _Place:
         if mesh is None:
             return cls(None, PartitionSpec(), PartitionSpec(), (), (), ())
         leading = hidden_BxTxM.shape[:-1]
-        names = (("batch", "sequence") + (None,) * len(leading))[: len(leading)]
-        rows = rules.sharding(mesh, *names, shape=leading).spec
+        rows = rows_sharding(mesh, rules, leading).spec
         vocabulary, columns = rules.sharding(mesh, "vocabulary", "hidden", shape=output_VxM.shape).spec
         row_axes = tuple(axis for entry in rows for axis in _axes(mesh, entry))
         if not set(_axes(mesh, columns)) <= set(row_axes):

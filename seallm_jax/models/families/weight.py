@@ -50,9 +50,13 @@ class Weight:
         return tuple(math.prod(sizes[letter] for letter in merged) for merged in self.theirs)
 
     def from_checkpoint(self, tensor: np.ndarray, config: ModelConfig) -> np.ndarray:
-        """A view of a checkpoint's tensor as the parameter (of one layer) holds it, vocabulary rows not padded."""
+        """A view of a checkpoint's tensor as the parameter (of one layer) holds it, vocabulary rows not padded.
+
+        Of a tensor that is not all there, only rows that follow each other, the same; a first letter other than P is
+        then as long as they are.
+        """
         sizes, letters = self.sizes(config), "".join(self.theirs)
-        split = tensor.reshape([sizes[letter] for letter in letters])
+        split = tensor.reshape([-1, *(sizes[letter] for letter in letters[1:])])
         if self.part is not None:
             split = split[tuple(self.part if letter == "P" else slice(None) for letter in letters)]
             letters = letters.replace("P", "")
