@@ -87,12 +87,13 @@ def _measure(rows: int, count: int, directory: pathlib.Path) -> dict[str, Any]:
         ),
         StageConfig(name="proportional", tokens=tokens // 10, mixture="proportional"),
     )
-    with Progress().task("building the schedule", total=None):
+    with Progress().task("building the schedule", total=1) as advance:
         wall, processor = time.perf_counter(), time.process_time()
         built = Curriculum.compile(
             stages, sources, sequence_length=SEQUENCE_LENGTH, batch_rows=BATCH_ROWS, seed=0, directory=directory
         )
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        advance(1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     reopened, sought, error = [], [], 0.0
     for start in rng.integers(0, built.total_rows - BATCH_ROWS, SEEKS).tolist():

@@ -90,6 +90,18 @@ def serve_rows(
 
     One function and plain loops, so that it runs compiled and as it stands.
     """
+
+    def row_reaching(source, quota, kind):
+        """First row after which the quota is reached; the segment is looked for from that of the last such call on."""
+        segment = segments_2xK[kind, source]
+        while segment < len(weights_SxK) and cumulative_KxS[source, segment + 1] < quota:
+            segment += 1
+        segments_2xK[kind, source] = segment
+        if segment == len(weights_SxK):
+            return rows
+        weight = weights_SxK[segment, source]
+        return starts[segment] + (quota - cumulative_KxS[source, segment] + weight - 1) // weight - 1
+
     sources = len(next_job_K)
     size = len(order_R)
     stop = start + size
@@ -100,15 +112,7 @@ def serve_rows(
             job = next_job_K[source]
             if next_release_K[source] >= 0:
                 # the job whose release is known becomes one of these rows' jobs, with its deadline
-                quota = (job + 1) * scale - margin + 1
-                segment = segments_2xK[1, source]
-                while segment < len(weights_SxK) and cumulative_KxS[source, segment + 1] < quota:
-                    segment += 1
-                segments_2xK[1, source] = segment
-                deadline = rows
-                if segment < len(weights_SxK):
-                    weight = weights_SxK[segment, source]
-                    deadline = starts[segment] + (quota - cumulative_KxS[source, segment] + weight - 1) // weight - 1
+                deadline = row_reaching(source, (job + 1) * scale - margin + 1, 1)
                 jobs_3xJ[0, count] = next_release_K[source] - start
                 jobs_3xJ[1, count] = deadline * sources + source
                 before_R[jobs_3xJ[0, count] + 1] += 1
@@ -120,16 +124,7 @@ def serve_rows(
                 job += 1
             next_open_K[source] = entry
             next_job_K[source] = job
-            quota = job * scale + margin
-            segment = segments_2xK[0, source]
-            while segment < len(weights_SxK) and cumulative_KxS[source, segment + 1] < quota:
-                segment += 1
-            segments_2xK[0, source] = segment
-            release = rows
-            if segment < len(weights_SxK):
-                weight = weights_SxK[segment, source]
-                release = starts[segment] + (quota - cumulative_KxS[source, segment] + weight - 1) // weight - 1
-            next_release_K[source] = release
+            next_release_K[source] = row_reaching(source, job * scale + margin, 0)
     for entry in range(len(open_jobs_Ex4)):
         release = open_jobs_Ex4[entry, 2]
         if start <= release < stop:
