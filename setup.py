@@ -48,6 +48,7 @@ WARC = ["warcio>=1.7.5", "trafilatura>=2.0", "lxml_html_clean>=0.4"]
 # imports importlib_resources without asking for it
 TFDS = ["tensorflow-datasets>=4.9.9", "importlib_resources>=6"]
 DATASETS = ["datasets>=4"]
+QUANTIZATION = ["qwix>=0.1.8,<0.3"]
 
 EXTRAS_REQUIRE = {
     # where the corpus is read from, and where its pipeline runs
@@ -61,6 +62,8 @@ EXTRAS_REQUIRE = {
     "kenlm": ["kenlm>=0.3"],
     # the compiler for `seallm plan`; it needs no TPU
     "plan": ["libtpu>=0.0.52"],
+    # products in int8 and fp8, for `config.<stage>.matmul_dtype`
+    "quantization": QUANTIZATION,
     # log lines to Weights & Biases, for `config.<stage>.wandb`
     "wandb": ["wandb>=0.22"],
     "tpu": ["jax[tpu]"],
@@ -79,6 +82,7 @@ EXTRAS_REQUIRE = {
         *WARC,
         *TFDS,
         *DATASETS,
+        *QUANTIZATION,
         # Burmese encodings, Thai spelling
         "myanmartools>=1.2",
         "pythainlp>=5",

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: finds Python, makes the virtual environment, installs the package into it.
 
 find_python() {

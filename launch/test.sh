@@ -22,4 +22,4 @@ if [ $# -eq 0 ]; then
   "$VENV/bin/mypy"
 fi
 export JAX_PLATFORMS=cpu XLA_FLAGS="--xla_force_host_platform_device_count=8 ${XLA_FLAGS:-}"
-exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "$@"
+exec "$VENV/bin/python" -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"

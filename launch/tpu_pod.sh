@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A run on a Cloud TPU pod: creates it, installs the package, trains on all workers, resumes after preemption until the
-# run is complete, and deletes the pod.
+# A run on a Cloud TPU pod: creates it, installs the package, trains on all workers, resumes after a preemption, or when a
+# worker is lost or hangs, until the run is complete, and deletes the pod.
 #
 #   launch/tpu_pod.sh run --name=sea8b --zone=us-east5-b --type=v6e-256 --spot --nfs=10.0.0.2:/share \
 #       -- --config=configs/quickstart.py --config.seed=1
@@ -13,15 +13,19 @@
 #   --version=NAME     runtime (default: by the type)  --spot, --reserved how it is paid for (default: on demand)
 #   --nfs=HOST:/PATH   shared directory, as Filestore, or --bucket=gs://NAME, mounted with gcsfuse. The run lives in
 #                      runs/NAME there, so that it survives the pod. One of the two is needed.
-#   --attempts=N       times that the pod is made again after a preemption (default 100)
+#   --attempts=N       times that the run is started (default 100)
 #   --poll=SECONDS     between two looks at a queued resource (default 30)
 #   --keep             do not delete the pod at the end
 #   --dry-run          print every command, do nothing
+#
+# Training goes on when the connection to the pod breaks; the same command takes the run up again. A worker that does not
+# answer twice in a row makes it a new pod.
 #
 # Everything after -- goes to `seallm run` and `seallm train`. Exit status: 0 when the run is complete, else that of the
 # command that failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source launch/stages.sh
 
 fail() { echo "tpu_pod: $*" >&2; exit 2; }
 say() { echo "tpu_pod: $*" >&2; }
@@ -54,6 +58,7 @@ case "$type" in
   *) [ -n "$version" ] || fail "--type=$type: name its runtime, too, with --version=NAME" ;;
 esac
 place=(--zone="$zone" ${project:+--project="$project"} --quiet)
+alive=(--ssh-flag="-o ServerAliveInterval=15" --ssh-flag="-o ServerAliveCountMax=8") # a host that is gone says nothing
 nodes=("$name")
 if [ "$slices" -gt 1 ]; then
   nodes=()
@@ -77,7 +82,7 @@ cloud() {
 on() {
   local worker=$1 command=$2 node pids=() status=0 code
   for node in "${nodes[@]}"; do
-    cloud tpu-vm ssh "$node" "${place[@]}" --worker="$worker" --command="$command" &
+    cloud tpu-vm ssh "$node" "${place[@]}" "${alive[@]}" --worker="$worker" --command="$command" &
     pids+=($!)
     [ "$worker" = all ] || break
   done
@@ -135,32 +140,59 @@ worker() { echo "seallm_jax/launch/tpu_worker.sh $1 $(quoted "$name" "${argument
 
 # One process prepares and evaluates; the stages that train run on all.
 start() {
-  on 0 "$(worker prepare)" && on all "$(worker base)" && on 0 "$(worker tokens)" && on all "$(worker train)" && on 0 "$(worker finish)"
+  local phase
+  for phase in 0:prepare all:base 0:tokens all:train 0:finish; do
+    started=${phase%%:*}
+    on "$started" "$(worker "${phase#*:}")" || return
+  done
 }
 
 run() {
   local attempt status
   for ((attempt = 1; attempt <= attempts; attempt++)); do
-    status=0
+    status=0 started=
     { create && install && start; } || status=$?
     if [ "$status" -eq 0 ]; then
       say "the run $name is complete"
       [ -n "$keep" ] || delete
       return 0
     fi
-    # a worker that was stopped exits with 75; a worker that is gone takes the others and the connection with it
-    if [ "$status" -ne 75 ] && [ "$(state)" = ACTIVE ] && ! lost_worker; then
+    if [ "$(state)" = ACTIVE ] && ! interrupted; then
       say "failed with status $status on a healthy pod; it is kept: see '$0 logs', then '$0 delete'"
       return "$status"
     fi
     say "interrupted (status $status, $name is $(state)); attempt $attempt of $attempts ends, the run continues from its checkpoint"
+    if [ "$(state)" = ACTIVE ] && ! answering && sleep "$poll" && ! answering; then
+      say "a worker of $name does not answer; the pod is made again"
+      delete
+    fi
   done
   say "gave up after $attempts attempts"
   return 1
 }
 
-# whether some worker left a mark that it lost the others, rather than that the program failed
-lost_worker() { ! on all "seallm_jax/launch/tpu_worker.sh healthy $(quoted "$name")" >/dev/null 2>&1; }
+answering() { on all true >/dev/null 2>&1; }
+
+# whether what was started last may succeed when it is started again, because a worker is gone, was stopped or has lost
+# another one, rather than that the program failed. The status of ssh does not tell.
+interrupted() {
+  local outcomes outcome found=1
+  answering || return 0
+  [ -n "$started" ] || return 1
+  outcomes=$(on "$started" "seallm_jax/launch/tpu_worker.sh outcome $(quoted "$name")" 2>/dev/null) || return 0
+  for outcome in $(grep -o 'outcome=[a-z0-9]*' <<<"$outcomes"); do
+    case "${outcome#*=}" in
+      none | running) return 0 ;; # the machine was restarted
+      0) ;;
+      *)
+        [ "${outcome#*=}" -lt 128 ] || return 0
+        worth_repeating "${outcome#*=}" || found=2
+        ;;
+    esac
+    [ "$found" -eq 2 ] || found=0
+  done
+  return "$found"
+}
 
 logs() { on all "seallm_jax/launch/tpu_worker.sh logs $(quoted "$name")"; }
 
@@ -169,4 +201,4 @@ status() { echo "$name: $(state)"; }
 case "$action" in
   run | create | install | start | logs | status | delete) "$action" ;;
   *) fail "say what to do: run, create, install, start, logs, status or delete" ;;
-esac
+esac; exit # in one line, so that nothing is read of a script that has changed meanwhile

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "models": CORE | {"kernels"},
     "objectives": CORE | {"kernels", "models"},
     "training": CORE | {"data", "models", "objectives"},
-    "planning": TRAINING | {"training"},
+    "planning": TRAINING | {"training", "generation"},
     "interop": CORE | {"models"},
     "generation": CORE | {"models"},
     "evaluation": CORE | {"data", "kernels", "models", "generation"},

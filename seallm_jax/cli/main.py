@@ -47,7 +47,10 @@ any interruption; each stage is also a command of its own. Any value of the conf
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0 success, 1 failure, 2 wrong use, 75 stopped but resumable."""
+    """Runs a command line and returns its exit code: 0 success, 1 failure, 2 wrong use, 75 stopped but resumable.
+
+    A process that lost the others of its run ends with 69 and does not come back here.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("absl").setLevel(logging.ERROR)
     arguments, overrides = split_overrides(sys.argv[1:] if argv is None else argv)

@@ -22,7 +22,8 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
         "train",
         help="base, pretraining, hybrid stage, SFT and DPO",
         description="Trains the stages of a config, each from the model of the one before, and continues from the"
-        " newest checkpoint after an interruption. SIGTERM saves a checkpoint and exits with code 75."
+        " newest checkpoint after an interruption. SIGTERM saves a checkpoint and exits with code 75; when a host"
+        " is lost or hangs, the others exit with code 69."
         " On several hosts, do the stages before with `seallm run --stages=...` on one of them, in a "
         "directory that all see; then start this command on each, with --cluster, or --coordinator, "
         "--num_processes and --process_id.",
@@ -38,6 +39,13 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     group.add_argument("--num_processes", type=int, metavar="N", help="how many processes there are")
     group.add_argument("--process_id", type=int, metavar="I", help="number of this process, from 0")
+    group.add_argument(
+        "--heartbeat_timeout",
+        type=int,
+        default=100,
+        metavar="SECONDS",
+        help="silence after which a process counts as gone, and the others end with code 69 (default: 100)",
+    )
     parser.set_defaults(command=command)
     return parser
 
@@ -45,11 +53,17 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
 def command(options: argparse.Namespace) -> dict[str, Any]:
     context = dataclasses.replace(make_context(options), profile_steps=options.profile_steps)
     distributed = (options.coordinator, options.num_processes, options.process_id)
-    if options.cluster or any(value is not None for value in distributed):
-        from seallm_jax.training.distributed import initialize_distributed
+    if not options.cluster and all(value is None for value in distributed):
+        return _train(options, context)
+    from seallm_jax.training.distributed import initialize_distributed
+    from seallm_jax.training.lost_host import ending_with_other_hosts
 
-        initialize_distributed(*distributed)
-        context = dataclasses.replace(context, distributed=True)
+    initialize_distributed(*distributed, heartbeat_timeout=options.heartbeat_timeout)
+    with ending_with_other_hosts():
+        return _train(options, dataclasses.replace(context, distributed=True))
+
+
+def _train(options: argparse.Namespace, context: Context) -> dict[str, Any]:
     names = [options.stage] if options.stage else ["base", *TRAINING_STAGES]
     outcomes = {}
     for name in names:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seallm_jax.models.decoder import Decoder
     from seallm_jax.tokenization.tokenizer import Tokenizer
 
-NOT_DETERMINING = ("checkpoint_every", "keep_checkpoints", "log_every", "wandb")
+NOT_DETERMINING = ("checkpoint_every", "keep_checkpoints", "log_every", "step_timeout", "wandb")
 
 
 def train_model(
@@ -62,13 +62,15 @@ def train_model(
         if start_from is None:
             raise SeallmError(f"stage {name!r}: a preference objective needs a model to start from")
         quantize = "none" if train.adapter is None else train.adapter.quantize
-        digest = context.manifest(start_from.stage).digest
+        rounded: list[str] = [quantize] if quantize != "none" else []
+        if train.matmul_dtype != "none":
+            rounded.append(f"products in {train.matmul_dtype}")
         references = reference_log_probabilities(
             _reference(context, start_from, train, mesh),
             readers,
             context.languages,
             directory / "reference",
-            model_digest=digest if quantize == "none" else f"{digest} {quantize}",
+            model_digest=" ".join([context.manifest(start_from.stage).digest, *rounded]),
             batch_rows=train.batch_rows,
             mesh=mesh,
             compute_dtype=train.compute_dtype,
@@ -140,11 +142,15 @@ def _reference(context: Context, start_from: StageModel, train: TrainConfig, mes
     from flax import nnx
 
     from seallm_jax.models.layout import abstract_decoder
+    from seallm_jax.models.projection import multiply_in
 
     if train.adapter is None or train.adapter.quantize == "none":
-        return start_from.load(mesh)
-    graph, _ = abstract_decoder(padded_for(start_from.config, mesh), adapter=train.adapter)
-    return nnx.merge(graph, _adapted(context, start_from, train.adapter, mesh))
+        model = start_from.load(mesh)
+    else:
+        graph, _ = abstract_decoder(padded_for(start_from.config, mesh), adapter=train.adapter)
+        model = nnx.merge(graph, _adapted(context, start_from, train.adapter, mesh))
+    multiply_in(model.layers, train.matmul_dtype)
+    return model
 
 
 def _describe(train: TrainConfig, start_from: StageModel | None) -> dict[str, Any] | None:

@@ -23,10 +23,13 @@ T = TypeVar("T")
 def load_config(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Runs `get_config()` of a config file, applies `--config.key=value` overrides and checks the result.
 
+    A file for several models is given one of their names, as in configs/base_models.py:qwen3_8b, and `get_config` gets
+    it.
+
     Raises:
       UsageError: a missing file, an unknown key, a wrong type or an impossible value, naming the key and the value.
     """
-    config = _read_config_file(pathlib.Path(path))
+    config = _read_config_file(str(path))
     for override in overrides:
         apply_override(config, override)
     return build(RunConfig, config.to_dict(), "config")
@@ -83,7 +86,9 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def _read_config_file(path: pathlib.Path) -> ml_collections.ConfigDict:
+def _read_config_file(name: str) -> ml_collections.ConfigDict:
+    stem, separator, argument = name.partition(".py:")
+    path = pathlib.Path(f"{stem}.py" if separator else name)
     if not path.is_file():
         raise UsageError(f"config file {path} does not exist")
     spec = importlib.util.spec_from_file_location(f"seallm_config_{path.stem}", path)
@@ -92,7 +97,7 @@ def _read_config_file(path: pathlib.Path) -> ml_collections.ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config()
+        return module.get_config(argument) if separator else module.get_config()
     except Exception as error:
         raise UsageError(f"config file {path} failed: {type(error).__name__}: {error}") from error
 

@@ -40,18 +40,29 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices per mesh axis; one axis may be -1 and takes the devices that are left."""
+    """Devices per mesh axis; one axis may be -1 and takes the devices that are left.
+
+    Attributes:
+      data: splits rows; parameters are copied along it.
+      fsdp: splits rows and parameters (ZeRO-3).
+      context: splits the positions of a row.
+      tensor: splits heads, the inner layer of the MLP, and the vocabulary.
+      slices: groups of devices that only the data centre's network joins, as the slices of a multi-slice TPU. The first
+        of data and fsdp that can be divided by their number runs over them. 0 takes those that the devices make up.
+    """
 
     data: int = 1
     fsdp: int = -1
     context: int = 1
     tensor: int = 1
+    slices: int = 0
 
     def __post_init__(self):
-        sizes = dataclasses.asdict(self)
-        for key, size in sizes.items():
+        axes = {key: size for key, size in dataclasses.asdict(self).items() if key != "slices"}
+        for key, size in axes.items():
             require(size == -1 or size >= 1, key, size, "it must be positive, or -1 for the devices that are left")
-        require(list(sizes.values()).count(-1) <= 1, "fsdp", self.fsdp, "only one mesh axis may be -1")
+        require(list(axes.values()).count(-1) <= 1, "fsdp", self.fsdp, "only one mesh axis may be -1")
+        require(self.slices >= 0, "slices", self.slices, "it must be positive, or 0 for those that there are")
 
 
 @dataclasses.dataclass(frozen=True)

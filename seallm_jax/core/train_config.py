@@ -95,6 +95,8 @@ class OptimizerConfig:
       clip_norm: gradients whose norm is larger are scaled down to it; 0 turns it off.
       state_dtype: how moments are kept. bfloat16 takes half the memory and needs b2 <= 0.99, because smaller changes of
         a second moment would be rounded away; computations are float32 in either case.
+      offload_state: keep the moments in the host's memory and fetch them for the update, a layer at a time (TPUs and
+        GPUs; not for adafactor, which has next to none and measures all layers together).
       trainable: patterns (fnmatch) of the paths of the parameters to train, such as `layers.mlp.*`. The others are
         frozen: no gradient, no optimizer state, no decay, the same bits after the stage.
       multipliers: pattern -> factor on the learning rate. The longest pattern that matches a path counts. In a config
@@ -118,6 +120,7 @@ class OptimizerConfig:
     momentum: float = 0.95
     clip_norm: float = 1.0
     state_dtype: Literal["float32", "bfloat16"] = "float32"
+    offload_state: bool = False
     trainable: tuple[str, ...] = ("*",)
     multipliers: dict[str, float] = dataclasses.field(default_factory=dict)
     new_rows_first: float = 0.0
@@ -133,6 +136,9 @@ class OptimizerConfig:
             require(0 <= getattr(self, key) < 1, key, getattr(self, key), "it must lie in [0, 1)")
         coarse = self.state_dtype == "bfloat16" and self.name in ("adamw", "muon")
         require(not coarse or self.b2 <= 0.99, "b2", self.b2, "state_dtype=bfloat16 needs at most 0.99")
+        require(
+            not (self.offload_state and self.name == "adafactor"), "offload_state", True, "adafactor has no large state"
+        )
         require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 turns clipping off, negative means nothing")
         require(bool(self.trainable), "trainable", self.trainable, "it must name something to train; ('*',) is all")
         require(0 <= self.new_rows_first <= 1, "new_rows_first", self.new_rows_first, "it must lie in [0, 1]")
@@ -172,19 +178,26 @@ class TrainConfig:
       batch_rows: packed rows per optimizer step, over all devices.
       accumulation: micro-batches per step; divides batch_rows.
       compute_dtype: dtype of the forward and backward pass.
+      matmul_dtype: format that the layers' matrix products round their operands to, of which sums are exact: none, or
+        int8 or fp8 with scales found in each step; needs the extra `quantization`. Parameters stay in their dtype. Not
+        in 8 bits are gradients of parameters, attention, adapters and the output matrix.
       parameter_dtype: dtype in which parameters are kept. bfloat16 takes half the memory; updates are computed in
         float32 and rounded up or down at random, in proportion, so that small ones are not lost.
       kernels: implementations of attention and cross-entropy.
       remat: what the backward pass of a layer computes again, from its input.
         none: nothing. full: everything. dots: all but matrix products. dots_with_no_batch_dims: all but products with
-        parameters. attention: all but attention, whose output is kept. offload: the same, the kept output and the
-        layer's input lying in the host's memory meanwhile (TPUs and GPUs).
+        parameters. attention: all but attention, whose output is kept. qkv: all but queries, keys and values, which are
+        kept as attention takes them. offload: as attention, the kept output and the layer's input lying in the host's
+        memory meanwhile (TPUs and GPUs).
       checkpoint_every: steps between checkpoints; one is always written at the end.
       keep_checkpoints: how many to keep.
       log_every: steps between log lines.
       spike_threshold: a loss above the mean of the 20 before it by so many times their usual change from one step to
         the next takes the run back to its last checkpoint, from where it goes on without the rows in between. 0 never
         does.
+      step_timeout: seconds that a step may take, the reading of its rows included, before the run ends as one of whose
+        hosts hangs (exit code 69; the same command continues). A start and a first batch of its size, which compile,
+        may take an hour more, a checkpoint 20 minutes. 0 waits for ever.
       wandb: project at Weights & Biases that gets the log lines, too; needs the extra `wandb`. Empty for none.
     """
 
@@ -195,13 +208,15 @@ class TrainConfig:
     batch_rows: int = 16
     accumulation: int = 1
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    matmul_dtype: Literal["none", "int8", "fp8"] = "none"
     parameter_dtype: Literal["float32", "bfloat16"] = "float32"
     kernels: KernelConfig = KernelConfig()
-    remat: Literal["none", "full", "dots", "dots_with_no_batch_dims", "attention", "offload"] = "none"
+    remat: Literal["none", "full", "dots", "dots_with_no_batch_dims", "attention", "qkv", "offload"] = "none"
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     log_every: int = 10
     spike_threshold: float = 0.0
+    step_timeout: float = 600.0
     wandb: str = ""
 
     def __post_init__(self):
@@ -227,6 +242,7 @@ class TrainConfig:
         )
         require(self.checkpoint_every > 0, "checkpoint_every", self.checkpoint_every, "it must be positive")
         require(self.spike_threshold >= 0, "spike_threshold", self.spike_threshold, "it must not be negative")
+        require(self.step_timeout >= 0, "step_timeout", self.step_timeout, "it must not be negative")
         require(self.log_every > 0, "log_every", self.log_every, "it must be positive")
 
     @property

@@ -22,6 +22,10 @@ def copy_tiled(target: np.ndarray, source: np.ndarray) -> None:
         raise ValueError(f"shapes {target.shape} and {source.shape} differ")
     if target.size == 0:
         return
+    if target.dtype == source.dtype:
+        # NumPy copies a type that it does not know, as bfloat16, without letting other threads run meanwhile
+        bits = np.dtype(f"u{target.dtype.itemsize}")
+        target, source = target.view(bits), source.view(bits)
     target, source = _merge_axes(target, source)
     row, column = _fastest(target), _fastest(source)
     if row == column or target.size <= TILE:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from seallm_jax.core.schema import ModelConfig
 from seallm_jax.models.cache import KeyValueCache
 from seallm_jax.models.norm import RMSNorm, rms_norm
 from seallm_jax.models.projection import Projection
+from seallm_jax.models.remat import QUERY_KEY_VALUE
 from seallm_jax.models.rotary import RotaryTable, rotate
 
 
@@ -26,11 +28,13 @@ class Context(NamedTuple):
       rotary: how far queries and keys are turned; None when they are not.
       attend: attention within the documents of these rows, given q, k and v.
       place: lays an array out on the mesh by the names of its axes.
+      on_tpu: what the layer is compiled for.
     """
 
     rotary: RotaryTable | None
     attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     place: Callable[..., jax.Array]
+    on_tpu: bool = False
 
 
 class Attention(nnx.Module):
@@ -54,7 +58,11 @@ class Attention(nnx.Module):
         if self.query_norm is not None and self.key_norm is not None:
             q_BxTxHxD, k_BxSxKxD = self.query_norm(q_BxTxHxD), self.key_norm(k_BxSxKxD)
         if context.rotary is not None:
-            q_BxTxHxD, k_BxSxKxD = rotate(q_BxTxHxD, context.rotary), rotate(k_BxSxKxD, context.rotary)
+            turn = functools.partial(rotate, table=context.rotary, by_product=context.on_tpu)
+            q_BxTxHxD, k_BxSxKxD = turn(q_BxTxHxD), turn(k_BxSxKxD)
+        q_BxTxHxD, k_BxSxKxD, v_BxSxKxD = (
+            checkpoint_name(x, QUERY_KEY_VALUE) for x in (q_BxTxHxD, k_BxSxKxD, v_BxSxKxD)
+        )
         q_BxTxHxD = context.place(q_BxTxHxD, "batch", "sequence", "heads", None)
         k_BxSxKxD = context.place(k_BxSxKxD, "batch", "sequence", "key_value_heads", None)
         v_BxSxKxD = context.place(v_BxSxKxD, "batch", "sequence", "key_value_heads", None)

@@ -22,9 +22,11 @@ from seallm_jax.kernels.attention.api import attention
 from seallm_jax.kernels.cross_entropy.api import linear_log_probability
 from seallm_jax.kernels.cross_entropy.result import TokenLogProbability
 from seallm_jax.kernels.precision import matmul_precision
+from seallm_jax.kernels.selection import device_of
 from seallm_jax.models.alibi import alibi_slopes
 from seallm_jax.models.attention import Attention, Context
 from seallm_jax.models.cache import KeyValueCache
+from seallm_jax.models.fusion import apart_in_backward
 from seallm_jax.models.mlp import MLP
 from seallm_jax.models.norm import hidden_norm
 from seallm_jax.models.remat import LAYER_INPUT, rematerialize
@@ -120,6 +122,7 @@ class Decoder(nnx.Module):
         )
         everywhere, nearby = self._kinds_of_layers(positions_BxT, segment_ids_BxT)
 
+        on_tpu = device_of(mesh).platform == "tpu"
         graph, stacked_parameters = nnx.split(self.layers)
         alike = len(set(self.config.local_layers)) < 2
 
@@ -130,7 +133,7 @@ class Decoder(nnx.Module):
                 kind = nearby if any(self.config.local_layers) else everywhere
             else:
                 kind = jax.tree.map(lambda x, y: x if x is y else jnp.where(local, x, y), nearby, everywhere)
-            context = Context(kind.rotary, functools.partial(attend, window=kind.window), place)
+            context = Context(kind.rotary, functools.partial(attend, window=kind.window), place, on_tpu)
             return nnx.merge(graph, parameters)(hidden_BxTxM, context, cache, index), None
 
         run_layer = rematerialize(run_layer, remat, mesh)
@@ -229,10 +232,11 @@ class Layer(nnx.Module):
         self, hidden_BxTxM: jax.Array, context: Context, cache: KeyValueCache | None, index: jax.Array
     ) -> tuple[jax.Array, KeyValueCache | None]:
         """([B, T, M], the cache with the keys and values of layer `index`)."""
-        x_BxTxM, cache = self.attention(_normed(self.attention_norm, hidden_BxTxM), context, cache, index)
+        x_BxTxM = _normed(self.attention_norm, hidden_BxTxM, apart=context.on_tpu)
+        x_BxTxM, cache = self.attention(x_BxTxM, context, cache, index)
         hidden_BxTxM = hidden_BxTxM + _normed(self.attention_output_norm, x_BxTxM)
         hidden_BxTxM = context.place(hidden_BxTxM, "batch", "sequence", None)
-        x_BxTxM = self.mlp(_normed(self.mlp_norm, hidden_BxTxM), context.place)
+        x_BxTxM = self.mlp(_normed(self.mlp_norm, hidden_BxTxM, apart=context.on_tpu), context.place)
         hidden_BxTxM = hidden_BxTxM + _normed(self.mlp_output_norm, x_BxTxM)
         return context.place(hidden_BxTxM, "batch", "sequence", None), cache
 
@@ -254,5 +258,7 @@ class VocabularyMatrix(nnx.Module):
         return self.kernel[...]
 
 
-def _normed(norm: Any, x_BxTxM: jax.Array) -> jax.Array:
-    return x_BxTxM if norm is None else norm(x_BxTxM)
+def _normed(norm: Any, x_BxTxM: jax.Array, *, apart: bool = False) -> jax.Array:
+    if norm is None:
+        return x_BxTxM
+    return apart_in_backward(norm(x_BxTxM)) if apart else norm(x_BxTxM)

@@ -19,6 +19,7 @@ from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.models.adapters.attach import attach
 from seallm_jax.models.adapters.layout import adapter_axes
 from seallm_jax.models.decoder import Decoder
+from seallm_jax.models.projection import multiply_in
 
 # Every parameter that some configuration has. Vectors over the hidden dimension are small, and lie whole as norms do.
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
@@ -94,13 +95,23 @@ def parameter_shardings(parameters: Any, mesh: Mesh, rules: ShardingRules = Shar
 
 
 def abstract_decoder(
-    config: ModelConfig, *, param_dtype: Any = jnp.float32, adapter: AdapterConfig | None = None
+    config: ModelConfig,
+    *,
+    param_dtype: Any = jnp.float32,
+    adapter: AdapterConfig | None = None,
+    matmul_dtype: str = "none",
 ) -> tuple[Any, nnx.State]:
-    """(graph definition, parameters as jax.ShapeDtypeStruct): the model without memory, with an adapter if given."""
+    """(graph definition, parameters as jax.ShapeDtypeStruct): the model without memory, with an adapter if given.
+
+    The matrix products of its layers are in `matmul_dtype`, see `core.train_config.TrainConfig`.
+    """
 
     def make() -> Decoder:
         decoder = Decoder(config, rngs=nnx.Rngs(0), param_dtype=param_dtype)
-        return decoder if adapter is None else attach(decoder, adapter, jax.random.key(0))
+        if adapter is not None:
+            decoder = attach(decoder, adapter, jax.random.key(0))
+        multiply_in(decoder.layers, matmul_dtype)
+        return decoder
 
     return nnx.split(nnx.eval_shape(make))
 

@@ -10,10 +10,17 @@ from flax import nnx
 
 from seallm_jax.core.schema import ModelConfig
 from seallm_jax.kernels.precision import matmul_precision
+from seallm_jax.models.quantization.quantized_product import quantized_product
 
 
 class Projection(nnx.Module):
-    """An einsum of the input and `kernel`, plus `bias` (or None) over the dimensions that the kernel brings in."""
+    """An einsum of the input and `kernel`, plus `bias` (or None) over the dimensions that the kernel brings in.
+
+    Attributes:
+      matmul_dtype: none, or the 8 bits that both are rounded to, see `quantized_product`; `multiply_in` sets it.
+    """
+
+    matmul_dtype = "none"
 
     def __init__(
         self,
@@ -42,5 +49,15 @@ class Projection(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The result in the dtype of `x`, to which the parameters are cast."""
-        y = jnp.einsum(self.equation, x, self.kernel[...].astype(x.dtype), precision=matmul_precision(x.dtype))
+        if self.matmul_dtype == "none":
+            y = jnp.einsum(self.equation, x, self.kernel[...].astype(x.dtype), precision=matmul_precision(x.dtype))
+        else:
+            y = quantized_product(self.equation, x, self.kernel[...], self.matmul_dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def multiply_in(layers: nnx.Module, matmul_dtype: str) -> None:
+    """Has every projection in `layers` multiply in this format. Parameters stay what they are."""
+    for _, module in nnx.iter_modules(layers):
+        if isinstance(module, Projection):
+            module.matmul_dtype = matmul_dtype

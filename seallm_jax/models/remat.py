@@ -12,6 +12,7 @@ from seallm_jax.core.errors import SeallmError
 from seallm_jax.kernels.attention.residuals import ATTENTION_OUTPUT
 
 LAYER_INPUT = "layer_input"  # given with `checkpoint_name`
+QUERY_KEY_VALUE = "query_key_value"
 HOST_MEMORY = "pinned_host"
 
 _POLICIES: dict[str, Callable[..., Any]] = {
@@ -19,6 +20,7 @@ _POLICIES: dict[str, Callable[..., Any]] = {
     "dots": policies.dots_saveable,
     "dots_with_no_batch_dims": policies.dots_with_no_batch_dims_saveable,
     "attention": policies.save_only_these_names(ATTENTION_OUTPUT),
+    "qkv": policies.save_only_these_names(QUERY_KEY_VALUE),
     "offload": policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[],
         names_which_can_be_offloaded=[LAYER_INPUT, ATTENTION_OUTPUT],
@@ -44,13 +46,18 @@ def rematerialize(layer: Callable[..., Any], name: str, mesh: jax.sharding.Mesh 
     if name not in _POLICIES:
         raise SeallmError(f"remat is {name!r}; use one of none, {', '.join(_POLICIES)}")
     if name == "offload":
-        device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
-        if not _offloads(device):
-            raise SeallmError(
-                f"remat=offload needs devices that keep activations in {HOST_MEMORY} memory, such as TPUs and GPUs, "
-                f"and not {device.platform}; use remat=full or remat=attention"
-            )
+        check_host_memory(mesh, "remat=offload", "use remat=full or remat=attention")
     return jax.checkpoint(layer, policy=_POLICIES[name], prevent_cse=False)
+
+
+def check_host_memory(mesh: jax.sharding.Mesh | None, setting: str, way_out: str) -> None:
+    """Raises SeallmError, naming `setting`, for devices whose programs cannot keep arrays in the host's memory."""
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    if not _offloads(device):
+        raise SeallmError(
+            f"{setting} needs devices that keep arrays in {HOST_MEMORY} memory, such as TPUs and GPUs, "
+            f"and not {device.platform}; {way_out}"
+        )
 
 
 def _offloads(device: Any) -> bool:

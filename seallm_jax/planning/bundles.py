@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 
 from seallm_jax.core.errors import SeallmError
+from seallm_jax.planning.topology import RATES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Core:
 
 
 CORES = {
-    "v5e": Core(1.5e9, 131_072, (16, 8)),
-    "v5p": Core(1.75e9, 262_144, (16, 8), cores=2),
-    "v6e": Core(1.75e9, 524_288, (8, 4)),
+    "v5e": Core(RATES["v5e"].clock_hz, 131_072, (16, 8)),
+    "v5p": Core(RATES["v5p"].clock_hz, 262_144, (16, 8), cores=2),
+    "v6e": Core(RATES["v6e"].clock_hz, 524_288, (8, 4)),
 }
 
 

@@ -1,10 +1,11 @@
 """The process that loads libtpu: `python -m seallm_jax.planning.child ANSWER < REQUEST`, JSON in and out.
 
-Its environment is set by `compile.plan_step`, before libtpu is loaded.
+Its environment is set by `compile.asked_compiler`, before libtpu is loaded.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import pathlib
@@ -21,20 +22,30 @@ from seallm_jax.core.config import build
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.paths import write_json
-from seallm_jax.core.schema import MeshConfig, ModelConfig, PackingConfig, TrainConfig
+from seallm_jax.core.peak_flops import peak_flops
+from seallm_jax.core.schema import GenerationConfig, MeshConfig, ModelConfig, PackingConfig, TrainConfig
 from seallm_jax.models.flops import training_flops
+from seallm_jax.models.remat import HOST_MEMORY
+from seallm_jax.planning.generation_programs import GenerationPrograms
+from seallm_jax.planning.interconnect import places_of
 from seallm_jax.planning.topology import GIB, Topology
+from seallm_jax.training import partition
 from seallm_jax.training.step import StepProgram, build_step
 
 OUT_OF_MEMORY = "CompileTimeHbmOom"
+NO_TEXT = "this version of the compiler did not write its program down"
 
 
 def main() -> None:
-    """Reads the request, compiles, and writes {"plan": ...}, or a message under "usage", "problem" or "error"."""
+    """Reads the request, compiles, and writes what came of it, or a message under "usage", "problem" or "error".
+
+    Texts of programs are written beside the answer, one file for each.
+    """
     answer, request = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
+    compile_request = _generation if "generation" in request else _training
     result: dict[str, Any]
     try:
-        result = {"plan": compile_plan(request)}
+        result = compile_request(request, answer.parent)
     except UsageError as error:
         result = {"usage": str(error)}
     except SeallmError as error:
@@ -44,14 +55,12 @@ def main() -> None:
     write_json(answer, result)
 
 
-def compile_plan(request: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `Plan`. Raises SeallmError and JaxRuntimeError."""
+def _training(request: dict[str, Any], directory: pathlib.Path) -> dict[str, Any]:
+    """{"plan": fields of a `Plan`, and what `_compile` adds}."""
     model = build(ModelConfig, request["model"], "model")
     train = build(TrainConfig, request["train"], "train")
     packing = build(PackingConfig, request["packing"], "packing")
-    topology = Topology.parse(request["topology"])
-    devices = topologies.get_topology_desc(topology_name=topology.name, platform="tpu").devices
-    mesh = build_mesh(build(MeshConfig, request["mesh"], "config.mesh"), devices)
+    topology, mesh = _mesh(request)
     program = build_step(
         model,
         train,
@@ -64,38 +73,93 @@ def compile_plan(request: dict[str, Any]) -> dict[str, Any]:
         first_new_row=model.vocabulary_size - 1,
         token_bytes=np.ones(model.vocabulary_size, np.int32),
     )
+    rows, whole = (model, train.batch_rows, packing.sequence_length), train.adapter is None
     plan = {
+        "batch_rows": train.batch_rows,
+        "accumulation": train.accumulation,
+        "remat": train.remat,
+        "sequence_length": packing.sequence_length,
+        "model_flops": training_flops(*rows, causal=True, weight_gradients=whole) / mesh.size,
+        "model_flops_full": training_flops(*rows, causal=False, weight_gradients=whole) / mesh.size,
+    }
+    plan |= _devices(topology, mesh) | _argument_sizes(program, train.trainable)
+    lowered = program.run.lower(program.abstract_state, program.abstract_batch)
+    _, told = _compile("step", lowered, topology=topology, directory=directory, predict=request["predict"])
+    return {"plan": plan | told, "places": places_of(mesh.devices.flat)}
+
+
+def _generation(request: dict[str, Any], directory: pathlib.Path) -> dict[str, Any]:
+    """{"plan": what the programs of generation share, "programs": what `_compile` told of each}."""
+    model = build(ModelConfig, request["model"], "model")
+    generation = build(GenerationConfig, request["generation"], "generation")
+    topology, mesh = _mesh(request)
+    programs = GenerationPrograms(model, generation, mesh, rows=request["rows"], positions=request["positions"])
+    plan = _devices(topology, mesh) | {"parameter_bytes": _bytes_on_a_device(programs.parameters), "cache_bytes": 0}
+    compile_part = functools.partial(_compile, topology=topology, directory=directory, predict=request["predict"])
+    start, told = compile_part("start", programs.start())
+    told_of = {"start": told}
+    if start is not None:
+        state = programs.state(start.output_shardings)
+        plan["cache_bytes"] = _bytes_on_a_device(state.cache)
+        told_of["advance"] = compile_part("advance", programs.advance(state))[1]
+        told_of["whole"] = compile_part("whole", programs.whole(), predict=False)[1]
+    return {"plan": plan, "programs": told_of, "places": places_of(mesh.devices.flat)}
+
+
+def _mesh(request: dict[str, Any]) -> tuple[Topology, jax.sharding.Mesh]:
+    topology = Topology.parse(request["topology"])
+    devices = topologies.get_topology_desc(**topology.description).devices
+    return topology, build_mesh(build(MeshConfig, request["mesh"], "config.mesh"), devices)
+
+
+def _devices(topology: Topology, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    return {
         "topology": topology.name,
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
-        "batch_rows": train.batch_rows,
-        "sequence_length": packing.sequence_length,
         "capacity_bytes": topology.chip.hbm_bytes,
-        "model_flops": training_flops(model, train.batch_rows, packing.sequence_length, causal=True) / mesh.size,
+        "peak_flops": peak_flops(mesh.devices.flat[0].device_kind) or 0.0,
     }
-    return plan | _argument_sizes(program) | _compile(program, topology.chip.hbm_bytes)
 
 
-def _compile(program: StepProgram, capacity: int) -> dict[str, Any]:
+def _compile(
+    name: str, lowered: Any, *, topology: Topology, directory: pathlib.Path, predict: bool
+) -> tuple[Any, dict[str, Any]]:
+    """(the program, or None where it does not fit; its sizes); writes its text to a file called `name` to predict."""
     start = time.monotonic()
-    sizes = dict.fromkeys(("argument_bytes", "output_bytes", "alias_bytes", "temporary_bytes", "peak_bytes"), 0)
+    sizes = ("argument_bytes", "output_bytes", "alias_bytes", "temporary_bytes", "peak_bytes", "host_bytes")
+    told: dict[str, Any] = dict.fromkeys(sizes, 0) | {"needed_bytes": None, "fits": False, "time_missing": ""}
     try:
-        compiled = program.run.lower(program.abstract_state, program.abstract_batch).compile()
+        # the compiler writes down its own last word: no version of JAX can read all programs that it hands over
+        dumps = directory / f"{name}-dumps"
+        options = {"xla_dump_to": str(dumps), "xla_dump_hlo_as_text": True} if predict else None
+        compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         if OUT_OF_MEMORY not in str(error):
             raise
-        needed = _needed_bytes(str(error))
-        return sizes | {"needed_bytes": needed, "fits": False, "compile_seconds": time.monotonic() - start}
+        return None, told | {"needed_bytes": _needed_bytes(str(error)), "compile_seconds": time.monotonic() - start}
     memory = compiled.memory_analysis()
-    sizes = {
+    host = memory.host_argument_size_in_bytes + memory.host_temp_size_in_bytes
+    peak = memory.peak_memory_in_bytes - host  # the compiler counts the host's memory, too
+    fits = peak <= topology.chip.hbm_bytes
+    told |= {
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
         "alias_bytes": memory.alias_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
-        "peak_bytes": memory.peak_memory_in_bytes,
+        "peak_bytes": peak,
+        "host_bytes": host,
+        "needed_bytes": None if fits else peak,
+        "fits": fits,
+        "compile_seconds": time.monotonic() - start,
     }
-    fits = sizes["peak_bytes"] <= capacity
-    return sizes | {"needed_bytes": None, "fits": fits, "compile_seconds": time.monotonic() - start}
+    if fits and predict:
+        texts = list(dumps.glob("*.after_codegen.txt"))
+        if len(texts) == 1:
+            texts[0].rename(directory / name)
+        else:
+            told["time_missing"] = NO_TEXT
+    return compiled, told
 
 
 def _needed_bytes(message: str) -> int | None:
@@ -106,19 +170,26 @@ def _needed_bytes(message: str) -> int | None:
     return int(float(match[1]) * {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}[match[2]])
 
 
-def _argument_sizes(program: StepProgram) -> dict[str, int]:
+def _argument_sizes(program: StepProgram, trainable: tuple[str, ...]) -> dict[str, int]:
     state = program.abstract_state
-    parts = {
-        "parameter_bytes": state.params,
-        "optimizer_bytes": (state.optimizer_state, state.step, state.skipped),
-        "batch_bytes": program.abstract_batch,
+    trained, _ = partition.split(state.params, trainable)
+    return {
+        "parameter_bytes": _bytes_on_a_device(state.params),
+        "optimizer_bytes": _bytes_on_a_device((state.optimizer_state, state.step, state.skipped)),
+        "batch_bytes": _bytes_on_a_device(program.abstract_batch),
+        "gradient_bytes": sum(4 * _elements_on_a_device(leaf) for leaf in jax.tree.leaves(trained)),
     }
-    return {name: sum(_bytes_on_a_device(leaf) for leaf in jax.tree.leaves(tree)) for name, tree in parts.items()}
 
 
-def _bytes_on_a_device(leaf: jax.ShapeDtypeStruct) -> int:
+def _bytes_on_a_device(tree: Any) -> int:
+    """Bytes in the memory of a device itself."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.sharding.memory_kind != HOST_MEMORY]
+    return sum(_elements_on_a_device(leaf) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _elements_on_a_device(leaf: jax.ShapeDtypeStruct) -> int:
     assert leaf.sharding is not None
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return math.prod(leaf.sharding.shard_shape(leaf.shape))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -10,22 +11,17 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.paths import read_json
 from seallm_jax.core.schema import MeshConfig, ModelConfig, PackingConfig, TrainConfig
+from seallm_jax.planning.kernel_seconds import KernelSeconds
+from seallm_jax.planning.libtpu_environment import LIBTPU_ENVIRONMENT
 from seallm_jax.planning.plan import Plan
+from seallm_jax.planning.step_time import StepTime, predict_step_time
 from seallm_jax.planning.topology import Topology
-
-# Read once by libtpu when it is loaded. They keep it from looking for a TPU, and from refusing a second process.
-LIBTPU_ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_STDERR_LOG_LEVEL": "3",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "JAX_PLATFORMS": "cpu",
-}
 
 
 def plan_step(
@@ -36,9 +32,11 @@ def plan_step(
     topology: str,
     *,
     num_languages: int = 16,
+    kernel_seconds: KernelSeconds | None = None,
+    predict: bool = True,
     timeout: float = 3600,
 ) -> Plan:
-    """Compiles the very step that training runs, for the devices of `topology`, and tells the memory it takes.
+    """Compiles the very step that training runs, for the devices of `topology`, and tells its memory and its time.
 
     Nothing of the model is allocated. The TPU compiler runs in a child process, because libtpu reads its environment
     once and would claim this process.
@@ -50,36 +48,71 @@ def plan_step(
       mesh: mesh axes over the devices of the slice.
       topology: the slice, such as v5e:16x16.
       num_languages: length of the loss sums by language.
+      kernel_seconds: what kernels take; one for several plans compiles each shape of a kernel once.
+      predict: whether to predict the time, too.
       timeout: seconds after which the compiler is stopped.
 
     Raises:
       UsageError: an unknown topology, or a mesh or batch that does not fit it.
       SeallmError: libtpu is not installed, or the compiler failed other than for lack of memory.
     """
-    name = Topology.parse(topology).name
-    if importlib.util.find_spec("libtpu") is None:
-        raise SeallmError("planning needs the TPU compiler; install it with: pip install libtpu")
+    parsed = Topology.parse(topology)
     request = {
         "model": dataclasses.asdict(model),
         "train": dataclasses.asdict(train),
         "packing": dataclasses.asdict(packing),
         "mesh": dataclasses.asdict(mesh),
-        "topology": name,
         "num_languages": num_languages,
+        "predict": predict,
     }
+    kernel_seconds = kernel_seconds or KernelSeconds(
+        parsed.generation, document_length=train.kernels.document_length, model=model, timeout=timeout
+    )
+    tokens = sum(stage.tokens for stage in train.curriculum)
+    with asked_compiler(request, parsed, timeout) as (answer, directory):
+        plan = Plan(**answer["plan"], schedule_tokens=tokens)
+        time, missing = predicted_time(directory / "step", parsed, answer["places"], kernel_seconds)
+    return dataclasses.replace(plan, time=time, time_missing=plan.time_missing or missing)
+
+
+def predicted_time(
+    text: pathlib.Path, topology: Topology, places: Sequence[Sequence[int]], kernel_seconds: KernelSeconds
+) -> tuple[StepTime | None, str]:
+    """(time of the program in a file, or None; why there is none). No file is no program to predict."""
+    if not text.exists():
+        return None, ""
+    try:
+        return predict_step_time(text.read_text(), topology, kernel_seconds, [tuple(place) for place in places]), ""
+    except SeallmError as error:
+        return None, str(error)
+
+
+@contextlib.contextmanager
+def asked_compiler(
+    request: dict[str, Any], topology: Topology, timeout: float
+) -> Iterator[tuple[dict[str, Any], pathlib.Path]]:
+    """Yields the child's answer and the folder with the texts of its programs, which is removed afterwards.
+
+    Raises:
+      UsageError: a request that cannot be served.
+      SeallmError: libtpu is not installed, or the compiler failed other than for lack of memory.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise SeallmError("planning needs the TPU compiler; install it with: pip install libtpu")
+    name = topology.name
     with tempfile.TemporaryDirectory(prefix="seallm-plan-") as directory:
         answer = pathlib.Path(directory) / "answer.json"
-        errors = _run_child(request, answer, name, timeout)
+        errors = _run_child(request | {"topology": name}, answer, name, timeout)
         if not answer.exists():
             raise SeallmError(f"the TPU compiler failed for {name}: {errors}")
         result = read_json(answer)
-    if "usage" in result:
-        raise UsageError(result["usage"])
-    if "problem" in result:
-        raise SeallmError(result["problem"])
-    if "error" in result:
-        raise SeallmError(f"the TPU compiler failed for {name}: {result['error']}")
-    return Plan(**result["plan"])
+        if "usage" in result:
+            raise UsageError(result["usage"])
+        if "problem" in result:
+            raise SeallmError(result["problem"])
+        if "error" in result:
+            raise SeallmError(f"the TPU compiler failed for {name}: {result['error']}")
+        yield result, answer.parent
 
 
 def _run_child(request: dict, answer: pathlib.Path, name: str, timeout: float) -> str:

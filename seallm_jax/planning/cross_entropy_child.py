@@ -29,15 +29,17 @@ def cross_entropy_compilers(request: dict[str, Any]) -> dict[str, Callable[[path
     """By the names of `ways`: compiles one for the request, and tells its costs from the folder of dumps."""
     devices: Any = topologies.get_topology_desc(topology_name=request["topology"], platform="tpu").devices
     mesh = build_mesh(MeshConfig(fsdp=1), devices[:1])
-    return {name: functools.partial(_compile, request, mesh, name, way) for name, way in ways("tpu", mesh).items()}
+    wanted = {name: way for name, way in ways("tpu", mesh).items() if not request["only"] or name in request["only"]}
+    return {name: functools.partial(_compile, request, mesh, name, way) for name, way in wanted.items()}
 
 
 def _compile(
     request: dict[str, Any], mesh: jax.sharding.Mesh, name: str, way: LogProbability, dumps: pathlib.Path
 ) -> dict[str, Any]:
     N, M, V = (request[key] for key in ("tokens", "hidden_size", "vocabulary_size"))
-    dtype, everywhere = jnp.dtype(request["dtype"]), NamedSharding(mesh, PartitionSpec())
-    shapes = [((N, M), dtype), ((V, M), dtype), ((N,), jnp.dtype(jnp.int32)), ((N,), jnp.dtype(jnp.float32))]
+    dtype, matrix_dtype = jnp.dtype(request["dtype"]), jnp.dtype(request["matrix_dtype"])
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    shapes = [((N, M), dtype), ((V, M), matrix_dtype), ((N,), jnp.dtype(jnp.int32)), ((N,), jnp.dtype(jnp.float32))]
     arguments = [jax.ShapeDtypeStruct(shape, of, sharding=everywhere) for shape, of in shapes]
     run = functools.partial(with_gradients, way)
     try:
@@ -53,7 +55,7 @@ def _compile(
     core, cycles = CORES[request["topology"].split(":")[0]], estimated_cycles(compiled, V // _CHUNKS.get(name, V))
     if name == "seallm pallas_tpu":
         kind = mesh.devices.flat[0].device_kind
-        blocks = pallas_tpu.choose_blocks(kind, N, M, dtype.itemsize, dtype.itemsize)
+        blocks = pallas_tpu.choose_blocks(kind, N, M, dtype.itemsize, matrix_dtype.itemsize)
         for kernel in _KERNELS:
             text = next((file for file_name, file in texts.items() if kernel in file_name), None)
             if text is None:

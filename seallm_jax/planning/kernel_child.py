@@ -77,7 +77,8 @@ def _attention(request: dict[str, Any], variant: dict[str, Any], dumps: pathlib.
     if variant["kind"] == "ours":
         chosen = choose_block_sizes(devices[0].device_kind, T, D, document_length=request["document_length"])
         sizes = dataclasses.replace(chosen, **variant.get("sizes", {}))
-        run = functools.partial(_ours, sizes=sizes, mesh=mesh)
+        kind = {"soft_cap": variant.get("soft_cap", 0.0), "alibi": variant.get("alibi", False)}
+        run = functools.partial(_ours, sizes=sizes, mesh=mesh, **kind)
     else:
         run = jax.shard_map(
             functools.partial(_peer(variant, T, H), scale=D**-0.5),
@@ -114,9 +115,10 @@ def _attention(request: dict[str, Any], variant: dict[str, Any], dumps: pathlib.
     return result
 
 
-def _ours(q, k, v, segments, *, sizes: BlockSizes, mesh: jax.sharding.Mesh) -> jax.Array:
+def _ours(q, k, v, segments, *, sizes: BlockSizes, mesh: jax.sharding.Mesh, soft_cap: float, alibi: bool) -> jax.Array:
     scale = q.shape[-1] ** -0.5
-    switches: dict[str, Any] = {"window": None, "anchor": False, "soft_cap": 0.0, "alibi_slopes_H": None}
+    slopes_H = jnp.ones(q.shape[2]) if alibi else None
+    switches: dict[str, Any] = {"window": None, "anchor": False, "soft_cap": soft_cap, "alibi_slopes_H": slopes_H}
     return pallas_tpu_attention(q, k, v, segments, scale=scale, sizes=sizes, mesh=mesh, **switches)
 
 

@@ -21,7 +21,7 @@ from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.paths import read_json
 from seallm_jax.kernels.attention.schedule import FIRST, INNER_FIRST, INNER_LAST, LAST, first_visible, list_steps
 from seallm_jax.planning.bundles import CORES, KernelCycles
-from seallm_jax.planning.compile import LIBTPU_ENVIRONMENT
+from seallm_jax.planning.libtpu_environment import LIBTPU_ENVIRONMENT
 from seallm_jax.planning.topology import CHIPS
 
 _DUMP_FLAGS = "--xla_jf_dump_to={dumps} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex=final_bundles"
@@ -66,7 +66,15 @@ def read_costs(
 
 
 def read_cross_entropy_costs(
-    generation: str, tokens: int, hidden_size: int, vocabulary_size: int, dtype: str, *, timeout: float
+    generation: str,
+    tokens: int,
+    hidden_size: int,
+    vocabulary_size: int,
+    dtype: str,
+    *,
+    matrix_dtype: str | None = None,
+    only: Sequence[str] = (),
+    timeout: float,
 ) -> dict[str, dict[str, Any]]:
     """Compiles linear cross-entropy, forward and backward, for one device of a generation.
 
@@ -76,17 +84,21 @@ def read_cross_entropy_costs(
       hidden_size: of them.
       vocabulary_size: rows of the matrix.
       dtype: of hidden states and matrix.
+      matrix_dtype: of the matrix, where it has another.
+      only: names of `linear_cross_entropy.ways` to compile; all by default.
       timeout: seconds after which the compiler is stopped.
 
     Returns:
       By the names of `linear_cross_entropy.ways`: `cycles` (None where kernels are not ours to read),
-      `temporary_bytes` and `product_flops`; or `error` and `product_flops`.
+      `temporary_bytes` and `product_flops`; for our kernels also their `step` cycles and `steps` by their names; or
+      `error` and `product_flops`.
 
     Raises:
       UsageError: a generation without a table of costs.
       SeallmError: libtpu is not installed, or the process failed.
     """
     request = {"tokens": tokens, "hidden_size": hidden_size, "vocabulary_size": vocabulary_size, "dtype": dtype}
+    request |= {"matrix_dtype": matrix_dtype or dtype, "only": list(only)}
     return _ask_compiler("cross_entropy", generation, request, "", timeout)
 
 
@@ -122,7 +134,14 @@ def _ask_compiler(
 
 
 def packed_cycles(
-    kernels: Mapping[str, KernelCycles], segment_ids_RxT: np.ndarray, shape: Shape, forward: int, backward: int
+    kernels: Mapping[str, KernelCycles],
+    segment_ids_RxT: np.ndarray,
+    shape: Shape,
+    forward: int,
+    backward: int,
+    *,
+    window: int | None = None,
+    queries: int | None = None,
 ) -> dict[str, int]:
     """Cycles of our kernels for all given rows.
 
@@ -132,14 +151,17 @@ def packed_cycles(
       shape: its rows are not read.
       forward: size of the blocks in the forward kernel.
       backward: size of the blocks in the backward kernels.
+      window: how many positions a query sees; all of its document by default.
+      queries: how many of a row's last positions are queries, where devices share a row; all by default.
     """
-    start_RxT = first_visible(jnp.asarray(segment_ids_RxT))
+    begin = shape.positions - (queries or shape.positions)
+    start_RxT = first_visible(jnp.asarray(segment_ids_RxT), window)[:, begin:]
     H, K = shape.heads, shape.key_value_heads
     cycles = {}
     for name, kernel in kernels.items():
         block, key_major = (forward if name == "forward" else backward), name == "backward"
         firsts = jnp.arange(0, shape.positions, block, dtype=jnp.int32)
-        steps = _list_steps(start_RxT, firsts, firsts, block, key_major=key_major)
+        steps = _list_steps(start_RxT, firsts[begin // block :], firsts, block, key_major=key_major)
         flags = np.asarray(steps.flags)[: int(steps.total)]
         if len(kernel.products) != len(_BY_MASK):
             raise SeallmError(f"the {name} kernel has {len(kernel.products)} regions of products instead of 4")

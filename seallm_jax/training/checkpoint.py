@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from seallm_jax.core.errors import SeallmError
@@ -73,7 +74,11 @@ class Checkpoints:
         self.directory = directory.absolute()
         self._identity = identity
         self._report = report
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=True,
+            single_host_load_and_broadcast=jax.process_count() > 1,  # all hold the same checkpoints for there
+        )
         with _storage_errors(f"cannot open the checkpoints in {self.directory}", "check the path and its permissions"):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -102,19 +107,14 @@ class Checkpoints:
         Raises:
           SeallmError: there is no checkpoint, all are damaged, or the identity is another.
         """
+        self.wait()
         while (step := self.latest_step) is not None:
-            restored, damage = None, None
             try:
-                restored = self._restore_step(step, abstract, initial)
-            except DamagedCheckpointError as error:
-                damage = error
-            damage = _agreed(damage, self.directory / str(step))
-            if restored is not None and damage is None:
-                return restored
-            assert damage is not None
-            if len(self._manager.all_steps()) == 1:
-                raise damage
-            self._set_aside(step, damage)
+                return self._restore_step(step, abstract, initial)
+            except DamagedCheckpointError as damage:  # all processes are here, see `agreeing`
+                if len(self._manager.all_steps()) == 1:
+                    raise
+                self._set_aside(step, damage)
         raise SeallmError(f"{self.directory} holds no checkpoint; train first or check the path")
 
     def _set_aside(self, step: int, error: DamagedCheckpointError) -> None:
@@ -130,10 +130,10 @@ class Checkpoints:
 
     def _restore_step(self, step: int, abstract: TrainState, initial: Callable[[Any], Any] | None) -> Restored:
         path = self.directory / str(step)
-        metadata = _read_metadata(self._manager, path, step)
+        metadata = _read_metadata(path)
         check_identity(path, metadata["identity"], self._identity)
         parameters, progress = _split(abstract, self._identity)
-        restored = _read_items(self._manager, path, step, metadata, {PARAMETERS: parameters, PROGRESS: progress})
+        restored = _read_items(path, metadata, {PARAMETERS: parameters, PROGRESS: progress})
         state = _join(abstract, restored, self._identity)
         if self._identity.adapter is not None and initial is not None:
             state = dataclasses.replace(state, params=partition.merge(state.params, initial(abstract.params)))
@@ -150,17 +150,9 @@ class Checkpoints:
         self._manager.close()
 
 
-def _agreed(damage: DamagedCheckpointError | None, path: pathlib.Path) -> DamagedCheckpointError | None:
-    """What all processes hold of a checkpoint: it is damaged when one of them cannot read its part."""
-    if jax.process_count() == 1 or not multihost_utils.process_allgather(np.array(damage is not None)).any():
-        return damage
-    return damage or DamagedCheckpointError(path, "another process cannot read it")
-
-
 def read_checkpoint_metadata(directory: pathlib.Path) -> dict[str, Any]:
     """Metadata of the newest checkpoint in `directory`. Raises SeallmError when there is none or it is damaged."""
-    with _reader(directory) as (manager, path, step):
-        return _read_metadata(manager, path, step)
+    return _read_metadata(_newest(directory))
 
 
 def save_parameters(
@@ -204,20 +196,20 @@ def restore_parameters(
     Raises:
       SeallmError: missing or damaged, another model, another tokenizer, or another adapter.
     """
-    with _reader(directory) as (manager, path, step):
-        metadata = _read_metadata(manager, path, step)
-        saved = metadata["identity"]
-        check_model(path, saved["model"], model)
-        if tokenizer_digest is not None and saved["tokenizer_digest"] != tokenizer_digest:
-            raise SeallmError(tokenizer_mismatch(path, saved["tokenizer_digest"], tokenizer_digest))
-        if saved.get("adapter") != (None if adapter is None else as_json(dataclasses.asdict(adapter))):
-            raise SeallmError(
-                f"checkpoint {path} holds {'a whole model' if saved.get('adapter') is None else 'only an adapter'}, or "
-                "another one than expected; load it through the run directory of the stage that trained it"
-            )
-        as_saved = _with_dtype(to_names(abstract), jnp.dtype(saved.get("parameter_dtype", "float32")))
-        restored = _read_items(manager, path, step, metadata, {PARAMETERS: as_saved})
-        return _cast_like(from_names(abstract, restored[PARAMETERS]), abstract)
+    path = _newest(directory)
+    metadata = _read_metadata(path)
+    saved = metadata["identity"]
+    check_model(path, saved["model"], model)
+    if tokenizer_digest is not None and saved["tokenizer_digest"] != tokenizer_digest:
+        raise SeallmError(tokenizer_mismatch(path, saved["tokenizer_digest"], tokenizer_digest))
+    if saved.get("adapter") != (None if adapter is None else as_json(dataclasses.asdict(adapter))):
+        raise SeallmError(
+            f"checkpoint {path} holds {'a whole model' if saved.get('adapter') is None else 'only an adapter'}, or "
+            "another one than expected; load it through the run directory of the stage that trained it"
+        )
+    as_saved = _with_dtype(to_names(abstract), jnp.dtype(saved.get("parameter_dtype", "float32")))
+    restored = _read_items(path, metadata, {PARAMETERS: as_saved})
+    return _cast_like(from_names(abstract, restored[PARAMETERS]), abstract)
 
 
 def _with_dtype(abstract: Any, dtype: Any) -> Any:
@@ -285,44 +277,45 @@ def _checksum(tree: Any) -> jax.Array:
     """Sum of all bit patterns: the same on every mesh, and with rows of zeros added."""
 
     def words(leaf: jax.Array) -> jax.Array:
+        leaf = jax.device_put(leaf, jax.memory.Space.Device)  # moments may lie in the host's memory
         pattern = jnp.uint16 if leaf.dtype.itemsize == 2 else jnp.uint32
         return jnp.sum(jax.lax.bitcast_convert_type(leaf, pattern), dtype=jnp.uint32)
 
     return sum(map(words, jax.tree.leaves(tree)), start=jnp.zeros((), jnp.uint32))
 
 
-@contextlib.contextmanager
-def _reader(directory: pathlib.Path) -> Iterator[tuple[ocp.CheckpointManager, pathlib.Path, int]]:
+def _newest(directory: pathlib.Path) -> pathlib.Path:
+    """The newest checkpoint in a directory."""
     directory = directory.absolute()
     if not directory.is_dir():
         raise SeallmError(f"{directory} does not exist; run the training stage that writes it first")
-    manager = ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(read_only=True))
-    try:
+    with contextlib.closing(
+        ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(read_only=True))
+    ) as manager:
         step = manager.latest_step()
-        if step is None:
-            raise SeallmError(f"{directory} holds no checkpoint; run the training stage that writes it first")
-        yield manager, directory / str(step), step
-    finally:
-        manager.close()
+    if step is None:
+        raise SeallmError(f"{directory} holds no checkpoint; run the training stage that writes it first")
+    return directory / str(step)
 
 
-def _read_metadata(manager: ocp.CheckpointManager, path: pathlib.Path, step: int) -> dict[str, Any]:
-    with _damage_errors(path):
-        restored = manager.restore(step, args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()}))[METADATA]
+def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
+    with agreeing(path):
+        restored = ocp.JsonCheckpointHandler().restore(epath.Path(path) / METADATA)
         version = restored["format"]
     if version != FORMAT_VERSION:
         raise SeallmError(f"checkpoint {path} has format {version}, this version of seallm_jax reads {FORMAT_VERSION}")
-    return restored
+    return dict(restored)
 
 
-def _read_items(
-    manager: ocp.CheckpointManager, path: pathlib.Path, step: int, metadata: Mapping[str, Any], items: Mapping[str, Any]
-) -> dict[str, Any]:
+def _read_items(path: pathlib.Path, metadata: Mapping[str, Any], items: Mapping[str, Any]) -> dict[str, Any]:
+    # by the handler alone, whose processes do not wait for one another: one that finds damage would not be there.
     # not strict: the one shape that may differ is the padded vocabulary, which the caller has compared
-    arguments = {name: ocp.args.StandardRestore(abstract, strict=False) for name, abstract in items.items()}
-    with _damage_errors(path):
-        composite = manager.restore(step, args=ocp.args.Composite(**arguments))
-        restored = {name: composite[name] for name in items}
+    restored = {}
+    with agreeing(path):
+        for name, abstract in items.items():
+            arguments = ocp.args.StandardRestore(abstract, strict=False)
+            restored[name] = ocp.StandardCheckpointHandler().restore(epath.Path(path) / name, args=arguments)
+        jax.block_until_ready(restored)
     for name, tree in restored.items():
         if int(_checksum(tree)) != metadata["checksums"][name]:
             raise DamagedCheckpointError(path, f"the checksum of {name} is wrong")
@@ -330,11 +323,18 @@ def _read_items(
 
 
 @contextlib.contextmanager
-def _damage_errors(path: pathlib.Path) -> Iterator[None]:
+def agreeing(path: pathlib.Path) -> Iterator[None]:
+    """A checkpoint is damaged for all processes when one of them cannot read its part. All must come here."""
+    damage: DamagedCheckpointError | None = None
     try:
         yield
     except Exception as error:  # tensorstore and Orbax raise many kinds, bare Exception among them
-        raise DamagedCheckpointError(path, _first_line(error)) from error
+        damage = DamagedCheckpointError(path, _first_line(error))
+        damage.__cause__ = error
+    if jax.process_count() > 1 and multihost_utils.process_allgather(np.array(damage is not None)).any():
+        damage = damage or DamagedCheckpointError(path, "another process cannot read it")
+    if damage is not None:
+        raise damage
 
 
 def _metadata(
@@ -366,14 +366,18 @@ def _write(
 
 def _check_space(directory: pathlib.Path, tree: Any) -> None:
     """Refuses to begin what cannot be finished: a disk that fills up while threads write ends in many tracebacks."""
-    shards = [shard for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards if shard.replica_id == 0]
-    needed = sum(shard.data.nbytes for shard in shards)
-    free = shutil.disk_usage(directory).free
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # of all processes, which write to one disk
+    free = _least(shutil.disk_usage(directory).free)
     if free < needed:
         raise SeallmError(
             f"cannot write a checkpoint to {directory}: it takes up to {needed / 1e6:,.1f} MB and the disk has "
             f"{free / 1e6:,.1f} MB left; free some space and run the same command again, nothing is lost"
         )
+
+
+def _least(value: int) -> int:
+    """The smallest of the values that the processes have, so that all of them go on alike."""
+    return value if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.float32(value)).min())
 
 
 @contextlib.contextmanager

@@ -11,18 +11,27 @@ from jax.sharding import Mesh
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.sharding import ShardingRules
+from seallm_jax.training.lost_host import abort_is_a_lost_host
 
 
 def initialize_distributed(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    heartbeat_timeout: int = 100,
 ) -> None:
     """Joins the processes of a run. Call it before anything else touches JAX's devices.
+
+    From then on this process ends by `lost_host.end_process` when another one ends before it or is silent.
 
     Args:
       coordinator: host:port of process 0. With all three arguments absent, JAX reads them from the cluster (Cloud TPU,
         Slurm, Open MPI, Kubernetes).
       num_processes: how many processes there are.
       process_id: this process's number, from 0.
+      heartbeat_timeout: seconds of silence after which a process counts as gone; one that is done waits as long for the
+        others, and three times as long for them to come.
 
     Raises:
       UsageError: some of the arguments are given and some are not.
@@ -31,9 +40,17 @@ def initialize_distributed(
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
         raise UsageError("give --coordinator, --num_processes and --process_id together, or none of them on a cluster")
+    abort_is_a_lost_host()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # CPU devices alone look at it
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=3 * heartbeat_timeout,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            shutdown_timeout_seconds=heartbeat_timeout,
+        )
     except (RuntimeError, ValueError) as error:
         where = coordinator or "the cluster environment"
         raise SeallmError(f"cannot join the run's processes through {where}: {_first_line(error)}") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -23,6 +24,7 @@ from seallm_jax.models.flops import training_flops
 from seallm_jax.training.checkpoint import Checkpoints
 from seallm_jax.training.distributed import global_batch, local_rows, to_host
 from seallm_jax.training.identity import Identity
+from seallm_jax.training.lost_host import ending_with_other_hosts
 from seallm_jax.training.metrics_writer import MetricsWriter
 from seallm_jax.training.preemption import Preempted, PreemptionWatch
 from seallm_jax.training.profile import StepProfile
@@ -31,10 +33,12 @@ from seallm_jax.training.state import TrainState, shardings_of
 from seallm_jax.training.step import StepMetrics, StepProgram, build_step
 from seallm_jax.training.step_clock import StepClock
 from seallm_jax.training.telemetry import Telemetry
+from seallm_jax.training.watchdog import Watchdog
 
 CHECKPOINT_DIRECTORY = "checkpoints"
 PROFILE_DIRECTORY = "profile"
 MAXIMUM_SKIPS_IN_A_ROW = 20
+COMPILATION_SECONDS, STORAGE_SECONDS = 3600.0, 1200.0  # on top of `step_timeout`
 
 
 class BatchSource(Protocol):
@@ -144,7 +148,8 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
     """Trains from the newest checkpoint, or from the beginning, to the end; yields each step.
 
     The numbers of a step are fetched after the next one is dispatched, so that the device never waits for the host.
-    A checkpoint is written every `checkpoint_every` steps and at the end; a finished job yields nothing.
+    A checkpoint is written every `checkpoint_every` steps and at the end; a finished job yields nothing. A host that is
+    gone or hangs ends the process, see `lost_host`.
 
     Args:
       job: what to train.
@@ -190,20 +195,27 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
     )
     is_writer = jax.process_index() == 0
     shown = progress if is_writer else Progress.silent()
-    checkpoints = Checkpoints(job.checkpoints, identity, keep=job.train.keep_checkpoints, report=shown.say)
-    try:
-        state, rows, counters = _start(checkpoints, program, initial)
-        done = job.source.plan.steps_before(rows)
-        telemetry = _telemetry(job, done, counters, is_writer)
-        spikes = SpikeWatch(job.train.spike_threshold, counters.get("losses", ()))
-        with PreemptionWatch() as watch, shown.task(job.name, job.total_steps, done=done) as advance:
-            run = _Run(job, program, checkpoints, telemetry, spikes, watch, initial, shown.say, advance)
-            try:
-                yield from run.steps(state, done)
-            finally:
-                telemetry.close()
-    finally:
-        checkpoints.close()
+    timeout = job.train.step_timeout
+    with Watchdog() as watchdog, ending_with_other_hosts():
+        checkpoints = Checkpoints(job.checkpoints, identity, keep=job.train.keep_checkpoints, report=shown.say)
+        try:
+            with ending_with_other_hosts():  # closing the checkpoints would wait for them
+                with watchdog.limit(f"the start of {job.name}", timeout and timeout + COMPILATION_SECONDS):
+                    state, rows, counters = _start(checkpoints, program, initial)
+                done = job.source.plan.steps_before(rows)
+                telemetry = _telemetry(job, done, counters, is_writer)
+                spikes = SpikeWatch(job.train.spike_threshold, counters.get("losses", ()))
+                with PreemptionWatch() as preemption, shown.task(job.name, job.total_steps, done=done) as advance:
+                    run = _Run(
+                        job, program, checkpoints, telemetry, spikes, preemption, watchdog, initial, shown.say, advance
+                    )
+                    try:
+                        yield from run.steps(state, done)
+                    finally:
+                        telemetry.close()
+        finally:
+            with watchdog.limit(f"the last checkpoint of {job.name}", timeout and timeout + STORAGE_SECONDS):
+                checkpoints.close()
 
 
 class _Run:
@@ -216,7 +228,8 @@ class _Run:
         checkpoints: Checkpoints,
         telemetry: Telemetry,
         spikes: SpikeWatch,
-        watch: PreemptionWatch,
+        preemption: PreemptionWatch,
+        watchdog: Watchdog,
         initial: Callable[[Any], Any],
         say: Callable[[str], None],
         advance: Advance,
@@ -226,26 +239,37 @@ class _Run:
         self._checkpoints = checkpoints
         self._telemetry = telemetry
         self._spikes = spikes
-        self._watch = watch
+        self._preemption = preemption
+        self._watchdog = watchdog
         self._initial = initial
         self._say = say
         self._advance = advance
         self._profile = StepProfile(job.directory / PROFILE_DIRECTORY, job.profile_steps)
         self._skipped: list[int] = []
+        self._sizes: set[int] = set()  # of batches that there is a program for
 
     def steps(self, state: TrainState, done: int) -> Iterator[StepInfo]:
-        try:
-            yield from self._steps(state, done)
-        finally:
-            self._profile.close()
+        name, timeout = self._job.name, self._job.train.step_timeout
+        with contextlib.closing(self._steps(state, done)) as steps, contextlib.closing(self._profile):
+            while True:
+                with self._watchdog.limit(f"{name}: what follows step {done}", timeout):
+                    info = next(steps, None)
+                if info is None:
+                    return
+                done = info.step
+                yield info
 
-    def _steps(self, state: TrainState, done: int) -> Iterator[StepInfo]:
+    def _steps(self, state: TrainState, done: int) -> Generator[StepInfo, None, None]:
         job, program = self._job, self._program
         plan = job.source.plan
         pending: tuple[int, StepMetrics] | None = None
         batches, step, asked = self._batches(done), done, 0
         while step < job.total_steps:
-            shape = program.batch_of(plan.size_at(step))
+            size = plan.size_at(step)
+            if size not in self._sizes:
+                self._watchdog.extend(COMPILATION_SECONDS)
+                self._sizes.add(size)
+            shape = program.batch_of(size)
             batch = global_batch(next(batches), local_rows(shape), shape)
             step += 1
             with self._profile.step(step):
@@ -259,7 +283,7 @@ class _Run:
                     continue
             pending = (step, metrics)
             asked += 1
-            stop = self._watch.should_stop(done + asked)
+            stop = self._preemption.should_stop(done + asked)
             if stop or step == job.total_steps or step % job.train.checkpoint_every == 0:
                 info = self._finish(*pending)
                 pending = None
@@ -268,6 +292,7 @@ class _Run:
                     state = self._roll_back(state, info)
                 self._save(state, step)
             if stop and step < job.total_steps:
+                self._watchdog.extend(STORAGE_SECONDS)
                 self._checkpoints.wait()
                 raise Preempted(
                     f"{job.name} was told to stop at step {step} of {job.total_steps}; checkpoint "
@@ -281,11 +306,13 @@ class _Run:
     def _save(self, state: TrainState, step: int) -> None:
         counters = self._telemetry.state() | {"losses": self._spikes.state()}
         rows = self._job.source.plan.rows_before(step)
+        self._watchdog.extend(STORAGE_SECONDS)  # may wait for the one before it
         self._checkpoints.save(state, step=step, rows=rows, telemetry=counters)
         self._telemetry.resume_clock()
 
     def _roll_back(self, state: TrainState, info: StepInfo) -> TrainState:
         """The state of the last checkpoint. The rows since then have been consumed; the schedule goes by updates."""
+        self._watchdog.extend(STORAGE_SECONDS)
         leap = f"{self._job.name}: the loss leapt to {info.loss:.3f} at step {info.step}"
         self._checkpoints.wait()
         last = self._checkpoints.latest_step

@@ -49,6 +49,14 @@ def build_optimizer(config: OptimizerConfig, schedule: optax.ScalarOrSchedule) -
     return _in_float32(optimizer, jnp.dtype(config.state_dtype))
 
 
+def whole_update(
+    optimizer: optax.GradientTransformation, gradient: Any, state: Any, params: Any, healthy: jax.Array
+) -> tuple[Any, Any]:
+    """What `optimizer.update` returns, (updates, new state); the state stays as it is where `healthy` is false."""
+    updates, new = optimizer.update(gradient, state, params)
+    return updates, jax.tree.map(lambda new, old: jnp.where(healthy, new, old), new, state)
+
+
 def decay_mask(params: Any) -> Any:
     """True for the parameters that weight decay acts on: neither norms ("norm" in their path) nor biases."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _decays(path_name(path)), params)

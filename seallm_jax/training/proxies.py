@@ -18,7 +18,7 @@ from seallm_jax.models.decoder import Decoder
 from seallm_jax.models.layout import abstract_decoder, initialize
 from seallm_jax.objectives.registry import build_objective
 from seallm_jax.training.loop import BatchSource
-from seallm_jax.training.optimizer import build_optimizer
+from seallm_jax.training.optimizer import build_optimizer, whole_update
 from seallm_jax.training.schedule import build_schedule
 from seallm_jax.training.state import TrainState
 from seallm_jax.training.step import train_step
@@ -75,7 +75,7 @@ class ProxyTrainer:
         step = functools.partial(
             train_step,
             loss=loss,
-            optimizer=self._optimizer,
+            apply_optimizer=functools.partial(whole_update, self._optimizer),
             schedule=schedule,
             micro_batch_rows=train.micro_batch_rows,
             place_batch=lambda batch: batch,

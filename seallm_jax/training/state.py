@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from seallm_jax.models.remat import HOST_MEMORY, check_host_memory
 from seallm_jax.training import partition
 from seallm_jax.training.optimizer import map_moments
 
@@ -53,6 +54,8 @@ def abstract_state(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     trainable: tuple[str, ...] = partition.ALL,
+    *,
+    offload: bool = False,
 ) -> TrainState:
     """The state as ShapeDtypeStructs with shardings.
 
@@ -61,15 +64,25 @@ def abstract_state(
       optimizer: what the optimizer state is for.
       mesh: where scalars are replicated.
       trainable: patterns of the parameters that the optimizer state is for.
+      offload: whether what the optimizer keeps for each parameter lies in the host's memory.
+
+    Raises:
+      SeallmError: devices that cannot keep arrays there.
     """
+    if offload:
+        check_host_memory(mesh, "optimizer.offload_state", "leave it out")
     replicated = NamedSharding(mesh, PartitionSpec())
     part, _ = partition.split(abstract_params, trainable)
 
     def place(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
+    def place_moment(leaf: Any, parameter: Any) -> jax.ShapeDtypeStruct:
+        sharding = _sharding_like(parameter, leaf.shape)
+        return place(leaf, sharding.with_memory_kind(HOST_MEMORY) if offload else sharding)
+
     optimizer_state = map_moments(
-        lambda leaf, parameter: place(leaf, _sharding_like(parameter, leaf.shape)),
+        place_moment,
         jax.eval_shape(optimizer.init, part),
         part,
         other=lambda leaf: place(leaf, replicated),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,19 +16,23 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import UsageError
-from seallm_jax.core.schema import AdapterConfig, ModelConfig, TrainConfig
+from seallm_jax.core.schema import AdapterConfig, ModelConfig, OptimizerConfig, TrainConfig
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.models.adapters.attach import enable_dropout
 from seallm_jax.models.layout import abstract_decoder, parameter_shardings, path_name
+from seallm_jax.models.quantization.quantized_product import warn_unless_faster
 from seallm_jax.objectives.losses import LossSums
 from seallm_jax.objectives.registry import build_objective
 from seallm_jax.training import partition
+from seallm_jax.training.compiler_options import compiler_options
 from seallm_jax.training.distributed import abstract_batch
+from seallm_jax.training.mesh_fit import check_fit
 from seallm_jax.training.new_rows import NewRows
-from seallm_jax.training.optimizer import build_optimizer
+from seallm_jax.training.optimizer import build_optimizer, whole_update
 from seallm_jax.training.rounding import round_like
 from seallm_jax.training.schedule import build_schedule
 from seallm_jax.training.state import TrainState, abstract_state, shardings_of
+from seallm_jax.training.streamed_update import streamed_update
 
 
 @jax.tree_util.register_dataclass
@@ -112,13 +115,17 @@ def build_step(
       seed: of an adapter's dropout, which is a function of it, the step and the micro-batch, and of rounding.
 
     Raises:
-      UsageError: the rows of a micro-batch, or the positions of a row, cannot be split evenly over the mesh; a pattern
+      UsageError: rows, positions or sizes of the model cannot be split over the mesh; a pattern
         that matches no parameter; `new_rows_first` where there are no new rows.
     """
+    check_fit(model, train, sequence_length, mesh, rules)
+    if train.matmul_dtype != "none":
+        warn_unless_faster(train.matmul_dtype, mesh.devices.flat[0])
     batch = abstract_batch(train.batch_rows, sequence_length, mesh, rules, reference_columns=reference_columns)
-    _check_split("batch_rows / accumulation", train.micro_batch_rows, mesh, rules.batch)
-    _check_split("packing.sequence_length", sequence_length, mesh, rules.sequence)
-    graph, parameters = abstract_decoder(model, param_dtype=jnp.dtype(train.parameter_dtype), adapter=train.adapter)
+    dtype = jnp.dtype(train.parameter_dtype)
+    graph, parameters = abstract_decoder(
+        model, param_dtype=dtype, adapter=train.adapter, matmul_dtype=train.matmul_dtype
+    )
     parameters = jax.tree.map(_with_sharding, parameters, parameter_shardings(parameters, mesh, rules))
     trainable = train.trainable
     partition.check_patterns(parameters, trainable, "optimizer.trainable")
@@ -130,7 +137,7 @@ def build_step(
     stages, starts = (train.curriculum, stage_starts) if train.curriculum and stage_starts else ((), (0,))
     schedule = build_schedule(train.optimizer, total_steps, stages, starts)
     optimizer = build_optimizer(train.optimizer, schedule)
-    abstract = abstract_state(parameters, optimizer, mesh, trainable)
+    abstract = abstract_state(parameters, optimizer, mesh, trainable, offload=train.optimizer.offload_state)
     objective = build_objective(
         train.objective,
         num_languages,
@@ -144,7 +151,7 @@ def build_step(
     step = functools.partial(
         train_step,
         loss=_loss_of(graph, objective, train.adapter),
-        optimizer=optimizer,
+        apply_optimizer=_application(train.optimizer, schedule),
         schedule=schedule,
         micro_batch_rows=train.micro_batch_rows,
         trainable=trainable,
@@ -159,6 +166,7 @@ def build_step(
         in_shardings=(shardings_of(abstract), shardings_of(batch)),
         out_shardings=(shardings_of(abstract), replicated),
         donate_argnums=0,
+        compiler_options=compiler_options(mesh.devices.flat[0]),
     )
     return StepProgram(run, abstract, batch, optimizer, trainable)
 
@@ -168,7 +176,7 @@ def train_step(
     batch: Batch,
     *,
     loss: Callable[[Any, Batch, jax.Array], tuple[jax.Array, LossSums]],
-    optimizer: optax.GradientTransformation,
+    apply_optimizer: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]],
     schedule: optax.Schedule,
     micro_batch_rows: int,
     place_batch: Callable[[Batch], Batch],
@@ -181,6 +189,9 @@ def train_step(
 
     An update whose loss or gradient is not finite, or for which nothing in the batch has weight, is left out and
     counted. Frozen parameters are constants of the loss and leave as they came.
+
+    Args:
+      apply_optimizer: as `optimizer.whole_update` or `streamed_update`, for an optimizer.
     """
     params, frozen = partition.split(state.params, trainable)
     accumulation = batch.shape[0] // micro_batch_rows
@@ -207,16 +218,13 @@ def train_step(
     if new_rows is not None:
         gradient = new_rows.select(update, gradient, jax.tree.map(jnp.zeros_like, gradient))
     norm = optax.global_norm(gradient)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)  # clips first
+    healthy = jnp.isfinite(sums.loss) & jnp.isfinite(norm) & (sums.count > 0)
+    updates, optimizer_state = apply_optimizer(gradient, state.optimizer_state, params, healthy)  # clips first
     new_params = jax.tree.map(lambda p, u: p.astype(jnp.float32) + u, params, updates)
     new_params = round_like(new_params, params, jax.random.fold_in(step_key, accumulation))
     if new_rows is not None:
         new_params = new_rows.select(update, new_params, params)  # weight decay needs no gradient
-
-    healthy = jnp.isfinite(sums.loss) & jnp.isfinite(norm) & (sums.count > 0)
-    new_params, optimizer_state = jax.tree.map(
-        lambda new, old: jnp.where(healthy, new, old), (new_params, optimizer_state), (params, state.optimizer_state)
-    )
+    new_params = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), new_params, params)
     skipped = state.skipped + jnp.where(healthy, 0, 1)
     metrics = StepMetrics(
         sums=sums,
@@ -227,6 +235,13 @@ def train_step(
         skipped=skipped,
     )
     return TrainState(partition.merge(new_params, frozen), optimizer_state, state.step + 1, skipped), metrics
+
+
+def _application(config: OptimizerConfig, schedule: optax.Schedule) -> Callable[..., tuple[Any, Any]]:
+    if not config.offload_state:
+        return functools.partial(whole_update, build_optimizer(config, schedule))
+    optimizer = build_optimizer(dataclasses.replace(config, clip_norm=0.0), schedule)
+    return functools.partial(streamed_update, optimizer, clip_norm=config.clip_norm)
 
 
 def _norms_by_group(gradient: Any) -> dict[str, jax.Array]:
@@ -263,13 +278,3 @@ def _zeros_like_sums(loss: Callable[..., Any], params: Any, micro_batches: Batch
 
 def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _check_split(name: str, size: int, mesh: Mesh, axes: str | tuple[str, ...] | None) -> None:
-    names = (axes,) if isinstance(axes, str) else (axes or ())
-    shards = math.prod(mesh.shape[axis] for axis in names)
-    if size % shards:
-        raise UsageError(
-            f"{name} is {size}, which does not split over the {shards} devices of the mesh axes {', '.join(names)}; "
-            f"make it a multiple of {shards} or change config.mesh"
-        )

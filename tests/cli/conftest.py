@@ -22,6 +22,8 @@ SMALL = (
     "--config.vocab.size=1500",
     "--config.vocab.minimum_frequency=2",
     "--config.evaluation.maximum_documents=1",
+    # as hybrid's: a step each, and one program
+    "--config.sft.optimizer.learning_rate=1e-3",
     # one device is faster than eight emulated ones
     "--config.mesh.data=8",
     "--config.mesh.fsdp=1",

@@ -99,3 +99,19 @@ def test_only_one_free_mesh_axis():
     with pytest.raises(ValueError, match="only one"):
         MeshConfig(data=-1, fsdp=-1)
     assert dataclasses.asdict(MeshConfig())["fsdp"] == -1
+
+
+def test_a_file_for_several_models_is_given_a_name(tmp_path):
+    path = tmp_path / "models.py"
+    path.write_text(
+        CONFIG.replace("get_config()", "get_config(name='none')").replace(
+            "    return", "    config.name = name\n    return"
+        )
+    )
+    assert load_config(path).name == "none"
+    assert load_config(f"{path}:other", ["--config.seed=3"]).name == "other"
+    with pytest.raises(UsageError, match="does not exist"):
+        load_config(f"{tmp_path / 'missing.py'}:other")
+    path.write_text(CONFIG)
+    with pytest.raises(UsageError, match=r"models.py failed: TypeError: get_config\(\) takes 0"):
+        load_config(f"{path}:other")

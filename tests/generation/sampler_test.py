@@ -106,9 +106,9 @@ def test_the_limit_is_exact_and_shorter_limits_are_prefixes(model, greedy):
 
 
 def test_few_shapes_compile(model, greedy):
-    before = sampler._decode._cache_size()
+    before = sampler.decode._cache_size()
     generate(model, [[1, 2], [3], [4, 5, 6]], maximum_new_tokens=9, temperature=0.5, top_p=0.7, seed=3)
-    assert sampler._decode._cache_size() == before
+    assert sampler.decode._cache_size() == before
 
 
 def test_sampling_is_a_function_of_the_seed(model, greedy):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import stat
 import subprocess
 import sys
 from typing import Any
 
-ROOT = pathlib.Path(__file__).parents[2]
-EXTRAS_STAMP = "installed-__tpu_"
+from tests.launch.fake_venv import ROOT, fake_venv, script
 
 
 class FakeCloud:
@@ -25,15 +23,11 @@ class FakeCloud:
         self._directory = directory
         self.shared = directory / "shared"
         tools, venv = directory / "tools", directory / "venv"
-        for made in (self.shared, tools, venv / "bin"):
-            made.mkdir(parents=True)
+        self.shared.mkdir(parents=True)
         fake = pathlib.Path(__file__).with_name("fake_gcloud.py")
         script(tools / "gcloud", f'exec {sys.executable} {fake} "$@"')
         script(tools / "mountpoint", "exit 0")
-        script(venv / "bin" / "seallm", program)
-        script(venv / "bin" / "python", "echo nothing is installed here >&2; exit 1")
-        (venv / EXTRAS_STAMP).touch()
-        os.utime(venv / EXTRAS_STAMP, (2**32, 2**32))  # newer than any setup.py: nothing is installed
+        fake_venv(venv, extra="tpu", program=program)
         environment = settings.pop("environment", {})
         environment |= {"VENV": str(venv), "SHARED": str(self.shared)}
         (directory / "cloud.json").write_text(json.dumps({"workers": workers, "environment": environment} | settings))
@@ -41,8 +35,16 @@ class FakeCloud:
 
     def pod(self, action: str, *options: str, timeout: float = 120) -> subprocess.CompletedProcess:
         """Calls launch/tpu_pod.sh."""
-        command = [str(ROOT / "launch" / "tpu_pod.sh"), action, "--name=sea", "--zone=z", "--poll=0", *options]
+        command = self._command(action, *options)
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=timeout)
+
+    def begin(self, action: str, *options: str) -> subprocess.Popen:
+        """Calls it in a session of its own, and does not wait."""
+        command = self._command(action, *options)
+        return subprocess.Popen(command, env=self._environment, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def _command(self, action: str, *options: str) -> list[str]:
+        return [str(ROOT / "launch" / "tpu_pod.sh"), action, "--name=sea", "--zone=z", "--poll=0", *options]
 
     @property
     def calls(self) -> list[str]:
@@ -60,8 +62,3 @@ class FakeCloud:
     def exists(self) -> bool:
         """Whether the queued resource is there."""
         return (self._directory / "state").exists()
-
-
-def script(path: pathlib.Path, body: str) -> None:
-    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)

@@ -3,7 +3,8 @@
 The cloud is a directory, named by FAKE_CLOUD, with `cloud.json`:
   workers: how many workers a node has.
   environment: variables of every worker.
-  kill: a path pattern; once it matches, worker 1 is killed with signal 9, a single time.
+  kill: a path pattern; once it matches, the program on worker 1 is killed with signal 9, a single time.
+  hang: the same, but it is stopped and stays where it is.
   preempt: the same, but all workers die and the resource becomes SUSPENDED.
 `calls.jsonl` gets the arguments of every call.
 """
@@ -107,9 +108,8 @@ def ssh(which: str, command: str) -> int:
                 "SLURM_PROCID": str(number),
                 "SLURM_LOCALID": "0",
             }
-        log = subprocess.PIPE if number == 0 else subprocess.DEVNULL
         start = ["bash", "-c", command]
-        processes.append(subprocess.Popen(start, cwd=home(number), env=environment, start_new_session=True, stdout=log))
+        processes.append(subprocess.Popen(start, cwd=home(number), env=environment, start_new_session=True))
     return wait(processes, cloud) if " train " in command else finish(processes)
 
 
@@ -123,26 +123,24 @@ def free_job() -> int:
 
 
 def finish(processes: list[subprocess.Popen]) -> int:
-    codes = []
-    for process in processes:
-        output, _ = process.communicate()
-        if output:
-            sys.stdout.buffer.write(output)
-        codes.append(process.returncode)
+    codes = [process.wait() for process in processes]
     return next((code if code > 0 else 255 for code in codes if code), 0)
 
 
 def wait(processes: list[subprocess.Popen], cloud: dict) -> int:
     """As `finish`, with the accident that is planned."""
-    for kind in ("kill", "preempt"):
+    for kind in ("kill", "hang", "preempt"):
         done = CLOUD / f"{kind}.done"
         while cloud.get(kind) and not done.exists() and any(process.poll() is None for process in processes):
             if glob.glob(cloud[kind]):
                 done.touch()
                 if kind == "preempt":
                     (CLOUD / "state").write_text("SUSPENDED")
-                for process in processes[1:2] if kind == "kill" else processes:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    for process in processes:
+                        os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    (program,) = home(1).glob("*.pid")
+                    os.kill(int(program.read_text()), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
             time.sleep(0.1)
     return finish(processes)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import signal
 import sys
+import time
 
 import pytest
 
@@ -13,12 +17,14 @@ OPTIONS = ("--type=v6e-8", "--nfs=host:/share", "--", "--config=configs/quicksta
 # notes its arguments; `train` then does what the fate of this attempt says
 PROGRAM = """
 echo "${SLURM_PROCID:-alone} $*" >>"$SHARED/words"
-case "$*" in "train --cluster --workdir="*) ;; *) exit 0 ;; esac
+case "$*" in "run --stages=corpus"*) exit "${PREPARE:-0}" ;; "train --cluster --workdir="*) ;; *) exit 0 ;; esac
 mkdir -p "$SHARED/attempts.$SLURM_PROCID"
 attempt=$(ls "$SHARED/attempts.$SLURM_PROCID" | wc -l)
 touch "$SHARED/attempts.$SLURM_PROCID/$attempt"
 fates=($FATES)
 fate=${fates[$attempt]:-0}
+[ "$fate" = stay ] && { echo $$ >>"$SHARED/stayed"; while true; do sleep 0.1; done; }
+[ "$fate" = hang ] && { touch "$SHARED/waiting"; [ "$SLURM_PROCID" = 1 ] && sleep 60; sleep 1; exit 69; }
 [ "$fate" = wait ] || exit "$fate"
 until [ -e "$SHARED/attempts.0/$attempt" ] && [ -e "$SHARED/attempts.1/$attempt" ]; do sleep 0.1; done
 touch "$SHARED/waiting"; sleep 3; exit 1
@@ -27,8 +33,9 @@ touch "$SHARED/waiting"; sleep 3; exit 1
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the workers are Linux machines")
 
 
-def cloud(tmp_path, fates="", **settings):
-    return FakeCloud(tmp_path, workers=2, program=PROGRAM, environment={"FATES": fates}, **settings)
+def cloud(tmp_path, fates="", *, prepare="0", **settings):
+    environment = {"FATES": fates, "PREPARE": prepare, "GRACE": "1"}
+    return FakeCloud(tmp_path, workers=2, program=PROGRAM, environment=environment, **settings)
 
 
 def phases(made):
@@ -63,6 +70,36 @@ def test_a_killed_worker_is_survived(tmp_path):
     assert made.calls.count("create") == 1 and phases(made)[-5:] == PHASES
 
 
+def test_a_worker_that_hangs_is_ended_when_another_has_lost_it(tmp_path):
+    made = cloud(tmp_path, "hang 0", hang=f"{tmp_path}/shared/waiting")
+    done = made.pod("run", *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    assert made.calls.count("create") == 1 and phases(made) == PHASES[:4] + PHASES
+
+
+def test_a_broken_connection_leaves_it_running_and_a_new_one_ends_it_first(tmp_path):
+    made = cloud(tmp_path, "stay 0")
+    lost = made.begin("run", *OPTIONS)
+    stayed = made.shared / "stayed"
+    deadline = time.monotonic() + 60
+    while not stayed.exists() or len(stayed.read_text().split()) < 2:
+        assert lost.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(lost.pid, signal.SIGKILL)
+    lost.wait()
+    programs = [pathlib.Path("/proc") / number for number in stayed.read_text().split()]
+    assert all(program.exists() for program in programs)
+    done = made.pod("run", *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    assert not any(program.exists() for program in programs)
+
+
+def test_a_program_that_fails_on_one_worker_is_not_repeated_though_the_others_lost_it(tmp_path):
+    made = cloud(tmp_path, "$((SLURM_PROCID ? 1 : 69))")
+    done = made.pod("run", *OPTIONS)
+    assert done.returncode != 0 and made.exists and phases(made) == PHASES[:4]
+
+
 def test_a_preempted_pod_is_made_again(tmp_path):
     made = cloud(tmp_path, "wait 0", preempt=f"{tmp_path}/shared/waiting")
     done = made.pod("run", *OPTIONS)
@@ -78,6 +115,12 @@ def test_a_failure_of_the_program_is_not_repeated(tmp_path):
     assert done.returncode == 1
     assert made.exists and phases(made) == PHASES[:4]
     assert "failed with status 1 on a healthy pod; it is kept" in done.stderr
+
+
+def test_a_failure_before_all_workers_have_run_is_not_repeated(tmp_path):
+    made = cloud(tmp_path, prepare="1")
+    done = made.pod("run", *OPTIONS)
+    assert done.returncode == 1 and made.exists and phases(made) == PHASES[:1]
 
 
 def test_attempts_are_counted(tmp_path):

@@ -59,6 +59,7 @@ MATRIX_PRODUCTS = {(1, T, 3, 8), (1, T, 1, 8), (1, T, 40)}  # with parameters
 def test_what_is_kept(model):
     assert kept_shapes(*model, "full") == [HIDDEN]
     assert kept_shapes(*model, "attention") == sorted([HIDDEN, OUTPUT, TOTALS])
+    assert kept_shapes(*model, "qkv") == sorted([HIDDEN, (1, T, 3, 8), (1, T, 1, 8), (1, T, 1, 8)])
     for name in ("dots", "dots_with_no_batch_dims"):
         assert set(kept_shapes(*model, name)) >= MATRIX_PRODUCTS | {HIDDEN}
     assert len(kept_shapes(*model, "none")) > len(kept_shapes(*model, "dots"))

@@ -143,3 +143,22 @@ def test_rotation_is_in_float32_and_keeps_the_dtype():
     found = rotate(x, table)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(found, rotate(x.astype(jnp.float32), table).astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_turning_by_a_product_is_the_same_and_so_is_its_gradient(dtype):
+    x, weight = jax.random.normal(jax.random.key(0), (2, 2, 9, 3, 16), dtype)
+    positions = jnp.arange(9 * 2).reshape(2, 9) * 37
+    rope = RopeConfig("yarn", factor=4.0, original_positions=100)  # its attention factor is not 1
+    table = rotary_table(rope, positions, jnp.ones_like(positions), head_size=16, max_positions=200)
+
+    def turned(x, by_product):
+        return rotate(x, table, by_product=by_product)
+
+    assert turned(x, True).dtype == dtype
+    tolerance = 1e-6 if dtype == jnp.float32 else 2**-8
+    np.testing.assert_allclose(turned(x, True), turned(x, False), rtol=tolerance, atol=tolerance)
+    gradients = [
+        jax.grad(lambda x, way=way: jnp.sum(turned(x, way).astype(jnp.float32) * weight))(x) for way in (True, False)
+    ]
+    np.testing.assert_allclose(*gradients, rtol=tolerance, atol=tolerance)

@@ -13,7 +13,9 @@ from seallm_jax.core.config import load_config
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.schema import MeshConfig, ModelConfig, ObjectiveConfig, PackingConfig, TrainConfig
 from seallm_jax.planning import compile as planning
+from seallm_jax.planning.child import NO_TEXT
 from seallm_jax.planning.compile import plan_step
+from seallm_jax.planning.plan import Plan
 from seallm_jax.planning.topology import GIB
 
 CONFIGS = pathlib.Path(__file__).parent.parent.parent / "configs"
@@ -28,14 +30,12 @@ def plans():
     """The configs' own steps, with as many rows as the slice has devices; two compilations at a time."""
     pytest.importorskip("libtpu")
     large, small = LARGE_RUN.pretrain, QUICKSTART_RUN.pretrain
-    assert large is not None and large.batch_rows == 256 and large.remat == "full" and small is not None
+    assert large is not None and large.remat == "full" and small is not None
     rows, quick = LARGE_RUN.packing, QUICKSTART_RUN.packing
-    on_16, on_256 = (dataclasses.replace(small, batch_rows=size) for size in (16, 256))
+    on_16 = dataclasses.replace(small, batch_rows=16)
     wanted = {
-        "7B on 256": (LARGE, large, rows, LARGE_RUN.mesh, "v5e:16x16"),
         "7B on 16": (LARGE, dataclasses.replace(large, batch_rows=32), rows, LARGE_RUN.mesh, "v5e:4x4"),
         "quickstart on 16": (QUICKSTART, on_16, quick, QUICKSTART_RUN.mesh, "v5e:4x4"),
-        "quickstart on 256": (QUICKSTART, on_256, quick, QUICKSTART_RUN.mesh, "v5e:16x16"),
         "two axes": (TINY, TrainConfig(batch_rows=16), PackingConfig(), MeshConfig(tensor=2), "v5e:4x4"),
         "too large": (
             dataclasses.replace(TINY, num_layers=20000),
@@ -46,14 +46,15 @@ def plans():
         ),
     }
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        started = {name: pool.submit(plan_step, *arguments) for name, arguments in wanted.items()}
+        started = {
+            name: pool.submit(plan_step, *arguments, predict=name == "two axes") for name, arguments in wanted.items()
+        }
         return {name: future.result() for name, future in started.items()}
 
 
-@pytest.mark.parametrize(("name", "devices"), [("quickstart on 16", 16), ("quickstart on 256", 256)])
-def test_quickstart_fits(plans, name, devices):
-    plan = plans[name]
-    assert plan.fits and plan.devices == plan.mesh["fsdp"] == devices
+def test_quickstart_fits(plans):
+    plan = plans["quickstart on 16"]
+    assert plan.fits and plan.devices == plan.mesh["fsdp"] == 16
     assert 0 < plan.peak_bytes < GIB and plan.exceeds_bytes == 0
 
 
@@ -61,13 +62,25 @@ def test_two_axes(plans):
     plan = plans["two axes"]
     assert plan.fits and plan.devices == 16 and (plan.mesh["fsdp"], plan.mesh["tensor"]) == (8, 2)
     assert 0 < plan.peak_bytes < GIB and plan.exceeds_bytes == 0
-    assert plan.compile_seconds > 0 and ("verdict", "fits") in plan.rows()
-    assert type(plan)(**{k: v for k, v in plan.to_json().items() if k != "exceeds_bytes"}) == plan
+    assert plan.compile_seconds > 0 and plan.gradient_bytes == plan.parameter_bytes
+    assert Plan.of_json(plan.to_json()) == plan
 
 
-@pytest.mark.parametrize(("name", "devices", "rows"), [("7B on 16", 16, 32), ("7B on 256", 256, 256)])
-def test_7b_fits_with_one_layer_gathered_at_a_time_and_no_logits(plans, name, devices, rows):
-    plan = plans[name]
+def test_the_time_is_predicted_unless_the_program_cannot_be_read(plans):
+    plan = plans["two axes"]
+    if plan.time is None:
+        assert plan.time_missing == NO_TEXT
+        return
+    assert sum(plan.time.parts.values()) == pytest.approx(plan.time.seconds) and plan.time.seconds > 0
+    assert {"matmul", "attention", "cross_entropy"} <= set(plan.time.parts)
+    causal, full = plan.utilization(causal=True), plan.utilization(causal=False)
+    assert causal is not None and full is not None and 0 < causal < full < 1
+    assert plans["quickstart on 16"].time is None and plans["quickstart on 16"].time_missing == ""
+
+
+def test_7b_fits_with_one_layer_gathered_at_a_time_and_no_logits(plans):
+    devices, rows = 16, 32
+    plan = plans["7B on 16"]
     assert plan.fits and plan.devices == devices
     assert plan.parameter_bytes == pytest.approx(4 * LARGE_PARAMETERS / devices, rel=0.02)
     assert plan.optimizer_bytes == pytest.approx(2 * plan.parameter_bytes, rel=0.02)
@@ -87,7 +100,6 @@ def test_what_does_not_fit_says_by_how_much(plans):
     plan = plans["too large"]
     assert not plan.fits and plan.needed_bytes is not None
     assert plan.needed_bytes > 3 * plan.parameter_bytes and plan.exceeds_bytes > 150 * GIB
-    assert any("does not fit, by" in text for _, text in plan.rows())
 
 
 @pytest.mark.parametrize(

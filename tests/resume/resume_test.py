@@ -77,7 +77,7 @@ def assert_same(directory, uninterrupted):
     assert {entry[0] for entry in seen} == set(range(1, STEPS + 1)) == set(whole)
     for entry in seen:  # steps that ran twice included
         assert entry == whole[entry[0]]
-    assert batches(directory) == batches(uninterrupted) and len(batches(directory)) == STEPS
+    assert batches(directory) == batches(uninterrupted) and len(batches(directory)) == 8 * STEPS
     assert metrics(directory) == metrics(uninterrupted)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.mesh import build_mesh
@@ -19,6 +20,8 @@ from seallm_jax.core.schema import MeshConfig, ModelConfig, OptimizerConfig, Rop
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.training.checkpoint import (
     Checkpoints,
+    DamagedCheckpointError,
+    agreeing,
     from_names,
     read_checkpoint_metadata,
     restore_parameters,
@@ -237,6 +240,17 @@ def test_damage_without_another_is_reported_with_the_path_and_the_way_out(tmp_pa
     checkpoints.close()
     assert str(tmp_path / "3") in str(error.value) and "\n" not in str(error.value)
     assert (tmp_path / "3").is_dir()
+
+
+@pytest.mark.parametrize("found_here", [False, True])
+def test_what_one_process_finds_damaged_is_damaged_for_all(monkeypatch, found_here):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda found: np.array([found, not found_here]))
+    with pytest.raises(DamagedCheckpointError) as raised, agreeing(pathlib.Path("steps/3")):
+        if found_here:
+            raise ValueError("bad bytes\nand more")
+    reason = "bad bytes" if found_here else "another process cannot read it"
+    assert raised.value.damage == f"checkpoint steps/3 is damaged ({reason})"
 
 
 def test_a_checkpoint_that_was_never_finished_is_not_seen(tmp_path):

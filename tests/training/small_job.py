@@ -20,6 +20,7 @@ import numpy as np
 from flax import nnx
 
 from seallm_jax.core.batch import Batch
+from seallm_jax.core.errors import SeallmError
 from seallm_jax.core.languages import Languages
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.progress import Progress
@@ -28,7 +29,6 @@ from seallm_jax.data.batch_plan import BatchPlan
 from seallm_jax.models.layout import initialize
 from seallm_jax.training.distributed import initialize_distributed
 from seallm_jax.training.loop import StepInfo, TrainingJob, train
-from seallm_jax.training.preemption import Preempted
 
 VOCABULARY = 60
 MODEL = ModelConfig(
@@ -55,7 +55,8 @@ class FakeSource:
     document_length: int = 8
     spans: tuple[tuple[int, int], ...] = ()  # (steps, rows of each); none is batch_rows throughout
     seed: int = 0
-    log: str = ""  # file that gets the digest of every batch
+    leap: int = 0  # step whose targets are another word than the rule has it; 0 is none
+    log: str = ""  # file that gets number and digest of every row
 
     @property
     def plan(self) -> BatchPlan:
@@ -84,12 +85,15 @@ class FakeSource:
             start, stop = rows.start * size // self.batch_rows, rows.stop * size // self.batch_rows
             columns = zip(*(self.row(first + index) for index in range(start, stop)), strict=True)
             tokens, targets, positions, segments, weights, languages = (np.stack(c).astype(np.int32) for c in columns)
+            if step + 1 == self.leap:
+                targets = (targets + VOCABULARY // 2) % VOCABULARY
             shape = (stop - start, self.reference_columns)
             references = np.full(shape, -30.0, np.float32) if self.reference_columns else None
             if self.log:
-                digest = hashlib.sha256(tokens.tobytes() + segments.tobytes()).hexdigest()
                 with open(self.log, "a") as file:
-                    file.write(f"{first} {digest}\n")
+                    for row in range(stop - start):
+                        digest = hashlib.sha256(tokens[row].tobytes() + segments[row].tobytes()).hexdigest()
+                        file.write(f"{first + start + row} {digest}\n")
             yield Batch(tokens, targets, positions, segments, weights.astype(np.float32), languages, references)
 
 
@@ -107,9 +111,15 @@ class Settings:
     objective: str = "language_modeling"
     checkpoint_every: int = 100
     log_every: int = 1
+    keep_checkpoints: int = 2
+    spike_threshold: float = 0.0
+    leap: int = 0  # step with targets that no one expects
+    step_timeout: float = 600.0
+    heartbeat_timeout: int = 100
     learning_rate: float = 1e-2
     kill_at: int = 0  # SIGKILL to itself after this step
     terminate_at: int = 0  # SIGTERM to itself after this step
+    stop_at: int = 0  # SIGSTOP to itself after this step
     pause: float = 0.0  # seconds of sleep after each step
     trace: str = ""
     batch_log: str = ""
@@ -131,7 +141,10 @@ def make_job(settings: Settings) -> TrainingJob:
             accumulation=settings.accumulation,
             compute_dtype="float32",
             checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
             log_every=settings.log_every,
+            spike_threshold=settings.spike_threshold,
+            step_timeout=settings.step_timeout,
         ),
         languages=LANGUAGES,
         source=FakeSource(
@@ -139,6 +152,7 @@ def make_job(settings: Settings) -> TrainingJob:
             settings.batch_rows,
             spans=settings.spans,
             reference_columns=2 if settings.objective == "dpo" else 0,
+            leap=settings.leap,
             log=settings.batch_log,
         ),
         tokenizer_digest="tokenizer",
@@ -161,19 +175,25 @@ def iterate(job: TrainingJob, progress: Progress | None = None) -> Iterator[Step
 def main() -> int:
     settings = Settings(**json.loads(sys.argv[1]))
     if settings.processes > 1:
-        initialize_distributed(settings.coordinator, settings.processes, settings.process)
+        initialize_distributed(
+            settings.coordinator, settings.processes, settings.process, heartbeat_timeout=settings.heartbeat_timeout
+        )
     try:
-        for info in iterate(make_job(settings)):
+        for info in iterate(make_job(settings), Progress()):
             if settings.trace:
                 with open(settings.trace, "a") as file:
                     file.write(json.dumps([info.step, info.loss, info.gradient_norm, info.tokens]) + "\n")
-            for at, signum in ((settings.kill_at, signal.SIGKILL), (settings.terminate_at, signal.SIGTERM)):
+            for at, signum in (
+                (settings.kill_at, signal.SIGKILL),
+                (settings.terminate_at, signal.SIGTERM),
+                (settings.stop_at, signal.SIGSTOP),
+            ):
                 if info.step == at:
                     os.kill(os.getpid(), signum)
             time.sleep(settings.pause)
-    except Preempted as preempted:
-        print(preempted, file=sys.stderr)
-        return preempted.exit_code
+    except SeallmError as error:
+        print(f"seallm: error: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

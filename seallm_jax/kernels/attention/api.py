@@ -5,13 +5,15 @@ Shape letters: B rows, T queries, S keys, H query heads, K key/value heads, D he
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seallm_jax.core.sharding import ShardingRules
-from seallm_jax.kernels.attention.chunked_xla import chunked_xla_attention
+from seallm_jax.kernels.attention.chunked_xla import BLOCK, block_in_cache, chunked_xla_attention
 from seallm_jax.kernels.attention.cudnn import cudnn_attention, obstacle_to_cudnn
 from seallm_jax.kernels.attention.pallas_tpu import ContextParallelism, obstacle_to_pallas, pallas_tpu_attention
 from seallm_jax.kernels.attention.reference import reference_attention
@@ -141,7 +143,10 @@ def attention(
             document_length=document_length,
             **switches,
         )
-    function = reference_attention if chosen == "reference" else chunked_xla_attention
+    function: Callable[..., jax.Array] = reference_attention
+    if chosen == "chunked_xla":
+        block = block_in_cache(B * H) if device.platform == "cpu" else BLOCK
+        function = functools.partial(chunked_xla_attention, block=block)
     return function(
         q_BxTxHxD,
         k_BxSxKxD,

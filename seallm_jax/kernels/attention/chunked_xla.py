@@ -21,6 +21,8 @@ from seallm_jax.kernels.attention.residuals import name_residuals
 from seallm_jax.kernels.precision import matmul_precision
 
 BLOCK = 512
+SMALLEST_BLOCK = 64
+CACHE_BYTES = 1 << 20  # of a processor core, for one block of scores
 MASKED = -1e30  # finite, so that the difference of two masked scores is not NaN
 
 
@@ -98,6 +100,14 @@ def chunked_xla_attention(
     )
     out_BxKxGxTxD = _attend(plan, q_BxKxGxTxD, k_BxKxSxD, v_BxKxSxD, rows)
     return out_BxKxGxTxD.transpose(0, 3, 1, 2, 4).reshape(B, -1, H, D)[:, :T]
+
+
+def block_in_cache(rows_and_heads: int) -> int:
+    """The largest power of two whose blocks of scores, of all rows and heads, stay in the cache of a processor core."""
+    block = BLOCK
+    while block > SMALLEST_BLOCK and 4 * rows_and_heads * block**2 > CACHE_BYTES:
+        block //= 2
+    return block
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
