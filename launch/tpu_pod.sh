@@ -125,12 +125,15 @@ delete() { cloud queued-resources delete "$name" "${place[@]}" --force; }
 
 install() {
   [ -n "$nfs$bucket" ] || fail "$action needs --nfs=HOST:/PATH or --bucket=gs://NAME, for the run directory"
-  local archive=${TMPDIR:-/tmp}/seallm_jax-$name.tar.gz node
+  local folder=${TMPDIR:-/tmp}/seallm_jax-$name archive node
+  [ -n "$dry_run" ] || folder=$(mktemp -d "$folder-XXXXXX")  # another run may be on its way from this machine
+  archive=$folder/seallm_jax.tar.gz
   [ -n "$dry_run" ] ||
     tar --exclude='__pycache__' -czf "$archive" setup.py pyproject.toml README.md LICENSE seallm_jax configs launch
   for node in "${nodes[@]}"; do
     cloud tpu-vm scp "$archive" "$node:seallm_jax.tar.gz" "${place[@]}" --worker=all
   done
+  [ -n "$dry_run" ] || rm -r "$folder"
   on all "mkdir -p seallm_jax && tar -xzf seallm_jax.tar.gz -C seallm_jax && seallm_jax/launch/tpu_worker.sh install $(quoted "${nfs:-$bucket}")"
 }
 

@@ -56,6 +56,9 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # this process counts steps only; the TPU compiler is in another
     context = make_context(options)
     if options.stage == "generation":
         if options.search:

@@ -28,6 +28,7 @@ from seallm_jax.models.flops import training_flops
 from seallm_jax.models.remat import HOST_MEMORY
 from seallm_jax.planning.generation_programs import GenerationPrograms
 from seallm_jax.planning.interconnect import places_of
+from seallm_jax.planning.program_text import compile_with_text
 from seallm_jax.planning.topology import GIB, Topology
 from seallm_jax.training import partition
 from seallm_jax.training.step import StepProgram, build_step
@@ -130,10 +131,11 @@ def _compile(
     sizes = ("argument_bytes", "output_bytes", "alias_bytes", "temporary_bytes", "peak_bytes", "host_bytes")
     told: dict[str, Any] = dict.fromkeys(sizes, 0) | {"needed_bytes": None, "fits": False, "time_missing": ""}
     try:
-        # the compiler writes down its own last word: no version of JAX can read all programs that it hands over
-        dumps = directory / f"{name}-dumps"
-        options = {"xla_dump_to": str(dumps), "xla_dump_hlo_as_text": True} if predict else None
-        compiled = lowered.compile(compiler_options=options)
+        text = None
+        if predict:
+            compiled, text = compile_with_text(lowered, directory / f"{name}-dumps")
+        else:
+            compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if OUT_OF_MEMORY not in str(error):
             raise
@@ -154,11 +156,10 @@ def _compile(
         "compile_seconds": time.monotonic() - start,
     }
     if fits and predict:
-        texts = list(dumps.glob("*.after_codegen.txt"))
-        if len(texts) == 1:
-            texts[0].rename(directory / name)
-        else:
+        if text is None:
             told["time_missing"] = NO_TEXT
+        else:
+            text.rename(directory / name)
     return compiled, told
 
 

@@ -126,7 +126,7 @@ def test_a_failure_before_all_workers_have_run_is_not_repeated(tmp_path):
 def test_attempts_are_counted(tmp_path):
     made = cloud(tmp_path, "75 75 75 75")
     done = made.pod("run", "--attempts=2", *OPTIONS)
-    assert done.returncode == 1 and "gave up after 2 attempts" in done.stderr
+    assert done.returncode == 1 and "gave up after 2 attempts" in done.stderr, done.stderr
     assert phases(made).count("ssh all train") == 2
 
 

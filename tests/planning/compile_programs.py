@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,9 +21,9 @@ from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.schema import MeshConfig
 from seallm_jax.kernels.attention.api import attention
 from seallm_jax.kernels.cross_entropy.api import linear_log_probability
+from seallm_jax.planning.program_text import compile_with_text
 
 BF16, F32 = jnp.bfloat16, jnp.float32
-CANNOT_READ = 77  # exit status where this version of JAX cannot read what libtpu made
 Argument = tuple[tuple[int, ...], Any, PartitionSpec]
 Program = tuple[str, Any, Mesh, list[Argument]]
 
@@ -176,11 +178,11 @@ def main(folder: pathlib.Path) -> None:
         ]
         options = {"out_shardings": structs[0].sharding} if name == "offload" else {}
         donated = (0,) if name == "update" else ()
-        compiled: Any = jax.jit(function, donate_argnums=donated, **options).lower(*structs).compile()
-        try:
-            (folder / name).write_text(compiled.as_text())
-        except jax.errors.JaxRuntimeError:
-            sys.exit(CANNOT_READ)
+        lowered = jax.jit(function, donate_argnums=donated, **options).lower(*structs)
+        with tempfile.TemporaryDirectory() as dumps:
+            _, text = compile_with_text(lowered, pathlib.Path(dumps))
+            assert text is not None, f"the compiler wrote down no program for {name}"
+            shutil.move(text, folder / name)
 
 
 if __name__ == "__main__":
