@@ -151,7 +151,7 @@ def build_step(
     step = functools.partial(
         train_step,
         loss=_loss_of(graph, objective, train.adapter),
-        apply_optimizer=_application(train.optimizer, schedule),
+        apply_optimizer=_application(optimizer, train.optimizer, schedule),
         schedule=schedule,
         micro_batch_rows=train.micro_batch_rows,
         trainable=trainable,
@@ -237,11 +237,13 @@ def train_step(
     return TrainState(partition.merge(new_params, frozen), optimizer_state, state.step + 1, skipped), metrics
 
 
-def _application(config: OptimizerConfig, schedule: optax.Schedule) -> Callable[..., tuple[Any, Any]]:
+def _application(
+    optimizer: optax.GradientTransformation, config: OptimizerConfig, schedule: optax.Schedule
+) -> Callable[..., tuple[Any, Any]]:
     if not config.offload_state:
-        return functools.partial(whole_update, build_optimizer(config, schedule))
-    optimizer = build_optimizer(dataclasses.replace(config, clip_norm=0.0), schedule)
-    return functools.partial(streamed_update, optimizer, clip_norm=config.clip_norm)
+        return functools.partial(whole_update, optimizer)
+    by_layer = build_optimizer(dataclasses.replace(config, clip_norm=0.0), schedule)  # clipping looks at all layers
+    return functools.partial(streamed_update, by_layer, clip_norm=config.clip_norm)
 
 
 def _norms_by_group(gradient: Any) -> dict[str, jax.Array]:
