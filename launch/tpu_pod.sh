@@ -134,12 +134,10 @@ install() {
     cloud tpu-vm scp "$archive" "$node:seallm_jax.tar.gz" "${place[@]}" --worker=all
   done
   [ -n "$dry_run" ] || rm -r "$folder"
-  on all "mkdir -p seallm_jax && tar -xzf seallm_jax.tar.gz -C seallm_jax && seallm_jax/launch/tpu_worker.sh install $(quoted "${nfs:-$bucket}")"
+  on all "mkdir -p seallm_jax && tar -xzf seallm_jax.tar.gz -C seallm_jax && seallm_jax/launch/tpu_worker.sh install $(printed "${nfs:-$bucket}")"
 }
 
-quoted() { printf '%q ' "$@"; }
-
-worker() { echo "seallm_jax/launch/tpu_worker.sh $1 $(quoted "$name" "${arguments[@]}")"; }
+worker() { echo "seallm_jax/launch/tpu_worker.sh $1 $(printed "$name" "${arguments[@]}")"; }
 
 # One process prepares and evaluates; the stages that train run on all.
 start() {
@@ -182,7 +180,7 @@ interrupted() {
   local outcomes outcome found=1
   answering || return 0
   [ -n "$started" ] || return 1
-  outcomes=$(on "$started" "seallm_jax/launch/tpu_worker.sh outcome $(quoted "$name")" 2>/dev/null) || return 0
+  outcomes=$(on "$started" "seallm_jax/launch/tpu_worker.sh outcome $(printed "$name")" 2>/dev/null) || return 0
   for outcome in $(grep -o 'outcome=[a-z0-9]*' <<<"$outcomes"); do
     case "${outcome#*=}" in
       none | running) return 0 ;; # the machine was restarted
@@ -197,7 +195,7 @@ interrupted() {
   return "$found"
 }
 
-logs() { on all "seallm_jax/launch/tpu_worker.sh logs $(quoted "$name")"; }
+logs() { on all "seallm_jax/launch/tpu_worker.sh logs $(printed "$name")"; }
 
 status() { echo "$name: $(state)"; }
 
