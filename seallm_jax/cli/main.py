@@ -20,6 +20,7 @@ from seallm_jax.cli import (
     inspect,
     merge,
     mixture,
+    neurons,
     pack,
     plan,
     report,
@@ -28,12 +29,12 @@ from seallm_jax.cli import (
     vocab,
 )
 from seallm_jax.cli.arguments import HelpFormatter, add_json_argument, split_overrides
-from seallm_jax.core.errors import SeallmError, UsageError
+from seallm_jax.core.errors import SeallmError, UsageError, report_error
 from seallm_jax.core.paths import write_json
 
 COMMANDS = (
     *(run, corpus, vocab, pack, mixture, train, evaluate, export, generate, report, inspect, plan),
-    *(convert, merge, expand, bench),
+    *(neurons, convert, merge, expand, bench),
 )
 
 DESCRIPTION = """\
@@ -65,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_json(options.json, result)
         return 0
     except SeallmError as error:
-        print(f"seallm: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report_error(error)
     except KeyboardInterrupt:
         print("seallm: interrupted; the same command resumes", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -107,8 +107,11 @@ def _compute(context: Context, directory: pathlib.Path, *, name: str) -> dict[st
 
 
 def _inputs(context: Context, *, name: str) -> dict[str, str]:
-    before = stage_before(context.config, name)
-    return {"model": context.manifest(before).digest, "tokens": context.manifest("pack").digest}
+    from seallm_jax.models.neurons import Neurons
+
+    before, neurons = stage_before(context.config, name), getattr(context.config, name).optimizer.neurons
+    inputs = {"model": context.manifest(before).digest, "tokens": context.manifest("pack").digest}
+    return inputs | ({"neurons": Neurons.read(neurons).digest} if neurons else {})
 
 
 def _stage(name: str) -> Stage:

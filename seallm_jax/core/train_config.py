@@ -98,8 +98,11 @@ class OptimizerConfig:
       offload_state: keep the moments in the host's memory and fetch them for the update, a layer at a time (TPUs and
         GPUs; not for adafactor, which has next to none and measures all layers together).
       trainable: patterns (fnmatch) of the paths of the parameters to train, such as `layers.mlp.*`. The others are
-        frozen: no gradient, no optimizer state, no decay, the same bits after the stage.
-      multipliers: pattern -> factor on the learning rate. The longest pattern that matches a path counts. In a config
+        frozen: no gradient, no optimizer state, no decay, the same bits after the stage. `layers.8:16.mlp.*` and
+        `layers.-1.*` are for some layers only, counted as Python does; the optimizer's state is that of all layers.
+      neurons: file of `seallm neurons`; only the neurons it names are trained (SeaLLMs 3 trains those of a language).
+        Of other parameters, those which `trainable` names, if it is given.
+      multipliers: pattern -> factor on the learning rate, also for some layers. The longest pattern counts. In a config
         file, keys with dots need `ml_collections.ConfigDict(..., allow_dotted_keys=True)`.
       new_rows_first: share of the steps, from the first on, that train only the rows which the vocabulary extension
         added to `embedding.kernel` and `head.kernel`. All other values keep their bits, and Adam's moments for them
@@ -122,6 +125,7 @@ class OptimizerConfig:
     state_dtype: Literal["float32", "bfloat16"] = "float32"
     offload_state: bool = False
     trainable: tuple[str, ...] = ("*",)
+    neurons: str = ""
     multipliers: dict[str, float] = dataclasses.field(default_factory=dict)
     new_rows_first: float = 0.0
 
@@ -239,6 +243,12 @@ class TrainConfig:
             "parameter_dtype",
             self.parameter_dtype,
             "an adapter is trained in float32; adapter.quantize makes the frozen model smaller",
+        )
+        require(
+            self.adapter is None or not self.optimizer.neurons,
+            "optimizer.neurons",
+            self.optimizer.neurons,
+            "an adapter is trained in place of the model's own weights; leave out one of them",
         )
         require(self.checkpoint_every > 0, "checkpoint_every", self.checkpoint_every, "it must be positive")
         require(self.spike_threshold >= 0, "spike_threshold", self.spike_threshold, "it must not be negative")

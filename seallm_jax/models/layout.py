@@ -19,7 +19,7 @@ from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.models.adapters.attach import attach
 from seallm_jax.models.adapters.layout import adapter_axes
 from seallm_jax.models.decoder import Decoder
-from seallm_jax.models.projection import multiply_in
+from seallm_jax.models.projection import merge_positions, multiply_in
 
 # Every parameter that some configuration has. Vectors over the hidden dimension are small, and lie whole as norms do.
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
@@ -100,10 +100,12 @@ def abstract_decoder(
     param_dtype: Any = jnp.float32,
     adapter: AdapterConfig | None = None,
     matmul_dtype: str = "none",
+    merged: bool = False,
 ) -> tuple[Any, nnx.State]:
     """(graph definition, parameters as jax.ShapeDtypeStruct): the model without memory, with an adapter if given.
 
-    The matrix products of its layers are in `matmul_dtype`, see `core.train_config.TrainConfig`.
+    The matrix products of its layers are in `matmul_dtype`, see `core.train_config.TrainConfig`, and `merged`, see
+    `models.projection.merge_positions`.
     """
 
     def make() -> Decoder:
@@ -111,6 +113,8 @@ def abstract_decoder(
         if adapter is not None:
             decoder = attach(decoder, adapter, jax.random.key(0))
         multiply_in(decoder.layers, matmul_dtype)
+        if merged:
+            merge_positions(decoder.layers)
         return decoder
 
     return nnx.split(nnx.eval_shape(make))

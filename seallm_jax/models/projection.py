@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -18,9 +19,11 @@ class Projection(nnx.Module):
 
     Attributes:
       matmul_dtype: none, or the 8 bits that both are rounded to, see `quantized_product`; `multiply_in` sets it.
+      merged: whether rows and positions are one dimension of the product; `merge_positions` sets it.
     """
 
     matmul_dtype = "none"
+    merged = False
 
     def __init__(
         self,
@@ -49,11 +52,20 @@ class Projection(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The result in the dtype of `x`, to which the parameters are cast."""
-        if self.matmul_dtype == "none":
-            y = jnp.einsum(self.equation, x, self.kernel[...].astype(x.dtype), precision=matmul_precision(x.dtype))
-        else:
+        if self.matmul_dtype != "none":
             y = quantized_product(self.equation, x, self.kernel[...], self.matmul_dtype)
+        elif self.merged:
+            y = self._matrix_product(x, self.kernel[...].astype(x.dtype))
+        else:
+            y = jnp.einsum(self.equation, x, self.kernel[...].astype(x.dtype), precision=matmul_precision(x.dtype))
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+    def _matrix_product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        letters, kernel_letters = self.equation.split("->")[0].split(",")
+        summed = sum(letter in letters for letter in kernel_letters)  # the last of `x`, the first of `kernel`
+        size = math.prod(kernel.shape[:summed])
+        y = jnp.matmul(x.reshape(-1, size), kernel.reshape(size, -1), precision=matmul_precision(x.dtype))
+        return y.reshape(*x.shape[: x.ndim - summed], *kernel.shape[summed:])
 
 
 def multiply_in(layers: nnx.Module, matmul_dtype: str) -> None:
@@ -61,3 +73,13 @@ def multiply_in(layers: nnx.Module, matmul_dtype: str) -> None:
     for _, module in nnx.iter_modules(layers):
         if isinstance(module, Projection):
             module.matmul_dtype = matmul_dtype
+
+
+def merge_positions(layers: nnx.Module) -> None:
+    """Has every projection in `layers` multiply matrices.
+
+    On CPUs, XLA writes a transposed copy of each factor of a kernel's gradient that has rows and positions.
+    """
+    for _, module in nnx.iter_modules(layers):
+        if isinstance(module, Projection):
+            module.merged = True

@@ -83,7 +83,7 @@ def _training(request: dict[str, Any], directory: pathlib.Path) -> dict[str, Any
         "model_flops": training_flops(*rows, causal=True, weight_gradients=whole) / mesh.size,
         "model_flops_full": training_flops(*rows, causal=False, weight_gradients=whole) / mesh.size,
     }
-    plan |= _devices(topology, mesh) | _argument_sizes(program, train.trainable)
+    plan |= _devices(topology, mesh) | _argument_sizes(program)
     lowered = program.run.lower(program.abstract_state, program.abstract_batch)
     _, told = _compile("step", lowered, topology=topology, directory=directory, predict=request["predict"])
     return {"plan": plan | told, "places": places_of(mesh.devices.flat)}
@@ -171,9 +171,9 @@ def _needed_bytes(message: str) -> int | None:
     return int(float(match[1]) * {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}[match[2]])
 
 
-def _argument_sizes(program: StepProgram, trainable: tuple[str, ...]) -> dict[str, int]:
+def _argument_sizes(program: StepProgram) -> dict[str, int]:
     state = program.abstract_state
-    trained, _ = partition.split(state.params, trainable)
+    trained, _ = partition.split(state.params, program.trainable)
     return {
         "parameter_bytes": _bytes_on_a_device(state.params),
         "optimizer_bytes": _bytes_on_a_device((state.optimizer_state, state.step, state.skipped)),

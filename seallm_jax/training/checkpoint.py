@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from seallm_jax.core.schema import AdapterConfig, ModelConfig
 from seallm_jax.training import partition
 from seallm_jax.training.identity import Identity, as_json, check_identity, check_model, tokenizer_mismatch
 from seallm_jax.training.state import TrainState
+from seallm_jax.training.storage_errors import first_line, is_not_told_twice, storage_errors
 
 FORMAT_VERSION = 1
 PARAMETERS, PROGRESS, METADATA = "parameters", "progress", "metadata"
@@ -74,12 +76,13 @@ class Checkpoints:
         self.directory = directory.absolute()
         self._identity = identity
         self._report = report
+        logging.getLogger("absl").addFilter(is_not_told_twice)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             enable_async_checkpointing=True,
             single_host_load_and_broadcast=jax.process_count() > 1,  # all hold the same checkpoints for there
         )
-        with _storage_errors(f"cannot open the checkpoints in {self.directory}", "check the path and its permissions"):
+        with storage_errors(f"cannot open the checkpoints in {self.directory}", "check the path and its permissions"):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     @property
@@ -92,7 +95,7 @@ class Checkpoints:
         parameters, progress = _split(state, self._identity)
         items = {PARAMETERS: parameters, PROGRESS: progress}
         metadata = _metadata(items, self._identity, step=step, rows=rows, telemetry=telemetry)
-        with _storage_errors(
+        with storage_errors(
             f"cannot write checkpoint {self.directory / str(step)}", "free some space and run it again"
         ):
             _write(self._manager, self.directory, step, items, metadata)
@@ -121,7 +124,7 @@ class Checkpoints:
         path = self.directory / str(step)
         target = path.with_name(f"damaged-{step}")
         if jax.process_index() == 0:
-            with _storage_errors(f"cannot rename {path}", "remove it"):
+            with storage_errors(f"cannot rename {path}", "remove it"):
                 shutil.rmtree(target, ignore_errors=True)
                 path.rename(target)
         multihost_utils.sync_global_devices(f"checkpoint {step} set aside")
@@ -141,7 +144,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until what was saved is complete on disk."""
-        with _storage_errors(f"cannot finish a checkpoint in {self.directory}", "free some space and run it again"):
+        with storage_errors(f"cannot finish a checkpoint in {self.directory}", "free some space and run it again"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -167,7 +170,7 @@ def save_parameters(
     identity = Identity(model, tokenizer_digest, curriculum_digest="", batch_rows=0, seed=seed)
     items = {PARAMETERS: to_names(parameters)}
     metadata = _metadata(items, identity, step=0, rows=0, telemetry={})
-    with _storage_errors(f"cannot write the parameters to {directory}", "free some space and run it again"):
+    with storage_errors(f"cannot write the parameters to {directory}", "free some space and run it again"):
         directory.mkdir(parents=True, exist_ok=True)
         manager = ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(max_to_keep=1))
         _write(manager, directory, 0, items, metadata)
@@ -329,7 +332,7 @@ def agreeing(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tensorstore and Orbax raise many kinds, bare Exception among them
-        damage = DamagedCheckpointError(path, _first_line(error))
+        damage = DamagedCheckpointError(path, first_line(error))
         damage.__cause__ = error
     if jax.process_count() > 1 and multihost_utils.process_allgather(np.array(damage is not None)).any():
         damage = damage or DamagedCheckpointError(path, "another process cannot read it")
@@ -378,16 +381,3 @@ def _check_space(directory: pathlib.Path, tree: Any) -> None:
 def _least(value: int) -> int:
     """The smallest of the values that the processes have, so that all of them go on alike."""
     return value if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.float32(value)).min())
-
-
-@contextlib.contextmanager
-def _storage_errors(what: str, way_out: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise SeallmError(f"{what}: {_first_line(error)}; {way_out}") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -28,6 +28,7 @@ class Identity:
       optimizer: which optimizer the state belongs to.
       parameter_dtype: dtype of the parameters.
       state_dtype: dtype of the optimizer's moments.
+      neurons: digest of the neurons that are trained alone; "" where there is no such choice.
       adapter: what is trained in place of the model. Checkpoints then hold what it brings in and what is trained, and
         not the frozen rest, which is that of the model that the stage began with.
     """
@@ -42,6 +43,7 @@ class Identity:
     optimizer: str = "adamw"
     parameter_dtype: str = "float32"
     state_dtype: str = "float32"
+    neurons: str = ""
 
     def stored(self, parameters: Any) -> Any:
         """The part of a tree of parameters that checkpoints hold."""
@@ -65,6 +67,7 @@ def check_identity(path: pathlib.Path, saved: Mapping[str, Any], expected: Ident
         ("optimizer", "optimizer"),
         ("parameter_dtype", "dtype of the parameters"),
         ("state_dtype", "dtype of the optimizer state"),
+        ("neurons", "choice of neurons"),
     ):
         value = as_json(dataclasses.asdict(expected)[key])
         found = saved.get(key, as_json(defaults.get(key)))  # older checkpoints do not say

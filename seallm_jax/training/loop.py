@@ -187,11 +187,12 @@ def train(job: TrainingJob, initial: Callable[[Any], Any], progress: Progress) -
         job.source.digest,
         job.train.batch_rows,
         job.seed,
-        job.train.trainable,
+        program.trainable,
         job.train.adapter,
         job.train.optimizer.name,
         job.train.parameter_dtype,
         job.train.optimizer.state_dtype,
+        program.neurons,
     )
     is_writer = jax.process_index() == 0
     shown = progress if is_writer else Progress.silent()

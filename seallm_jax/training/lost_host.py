@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,12 +15,13 @@ from typing import NoReturn
 import jax
 from jax._src.lib import utils as jaxlib_utils
 
-from seallm_jax.core.errors import SeallmError
+from seallm_jax.core.errors import SeallmError, reported
 
 EXIT_LOST_HOST = os.EX_UNAVAILABLE  # 69: the same command continues once all hosts are there again
 
 # what the collectives (Gloo, NCCL, TPU) and the coordination service say of a process that is gone, in lower case
 _SIGNS = ("connection closed", "connection reset", "connection refused", "broken pipe", "socket closed", "gloo", "nccl")
+_STATUS = re.compile(r"[A-Z_]+: ")  # what the runtime's errors begin with
 _CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED")
 
 _first = threading.Lock()
@@ -37,6 +39,8 @@ def end_process(reason: str) -> NoReturn:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _on_abort(_: int) -> None:
+    if (code := reported()) is not None:  # this process was about to end anyhow, and the others did not wait for it
+        os._exit(code)
     end_process("JAX's runtime gave up, as it does when another process is gone (TF_CPP_MIN_LOG_LEVEL=0 shows more)")
 
 
@@ -67,9 +71,11 @@ def _loss(error: BaseException | None) -> str | None:
     """The first line of the error at the root of this one that tells of a process that is gone, or None."""
     while error is not None:
         line = (str(error).strip().splitlines() or [""])[0]
-        if isinstance(error, jax.errors.JaxRuntimeError) and (
-            line.startswith(_CODES) or any(sign in line.lower() for sign in _SIGNS)
-        ):
+        # what JAX runs on the host raises ValueErrors with the runtime's text
+        runtime = isinstance(error, jax.errors.JaxRuntimeError) or (
+            isinstance(error, ValueError) and _STATUS.match(line) is not None
+        )
+        if runtime and (line.startswith(_CODES) or any(sign in line.lower() for sign in _SIGNS)):
             return line[:200]
         error = error.__cause__ or error.__context__
     return None

@@ -61,11 +61,16 @@ class MetricsWriter:
             self._wandb.log(numbers, step=line["step"])
 
     def close(self) -> None:
-        """Flushes and closes."""
-        self._file.close()
-        self._tensorboard.close()
+        """Flushes and closes. On a full disk, TensorBoard's last points are left out; the lines have them."""
+        events = self._tensorboard.file_writer.event_writer
+        try:
+            self._tensorboard.close()
+        except OSError:
+            events._worker.stop()
+            events._closed = True  # else it tries again when Python ends
         if self._wandb is not None:
             self._wandb.finish()
+        self._file.close()
 
 
 def _numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

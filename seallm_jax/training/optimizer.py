@@ -28,10 +28,10 @@ MATRICES = {
 
 
 def build_optimizer(config: OptimizerConfig, schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Clipping by global norm (0 turns it off), the optimizer, weight decay, the rate, and its multipliers.
+    """Clipping by global norm (0 turns it off), the optimizer, weight decay and the rate.
 
-    Norms and biases do not decay. A multiplier scales the decay, too, as it would had it been in the learning rate.
-    A parameter of all layers counts as one where Adafactor measures sizes.
+    Norms and biases do not decay. Multipliers of the rate are left to `multiplied`. A parameter of all layers counts as
+    one where Adafactor measures sizes.
 
     Args:
       config: which optimizer, and its numbers.
@@ -44,7 +44,6 @@ def build_optimizer(config: OptimizerConfig, schedule: optax.ScalarOrSchedule) -
             optax.add_decayed_weights(config.weight_decay, decay_mask),
             optax.scale_by_learning_rate(schedule),
         ),
-        *([_scale_by_path(config.multipliers)] if config.multipliers else []),
     )
     return _in_float32(optimizer, jnp.dtype(config.state_dtype))
 
@@ -55,6 +54,15 @@ def whole_update(
     """What `optimizer.update` returns, (updates, new state); the state stays as it is where `healthy` is false."""
     updates, new = optimizer.update(gradient, state, params)
     return updates, jax.tree.map(lambda new, old: jnp.where(healthy, new, old), new, state)
+
+
+def multiplied(updates: Any, multipliers: Mapping[str, float]) -> Any:
+    """Updates times the learning-rate multipliers; weight decay is scaled, too, as it would be by the rate."""
+
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        return update * multiplier(path_name(path), multipliers, update.shape)
+
+    return jax.tree_util.tree_map_with_path(scale, updates) if multipliers else updates
 
 
 def decay_mask(params: Any) -> Any:
@@ -139,10 +147,3 @@ def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 def _decays(path: str) -> bool:
     return "norm" not in path and not path.endswith("bias")
-
-
-def _scale_by_path(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
-    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
-        return update * multiplier(path_name(path), multipliers)
-
-    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))

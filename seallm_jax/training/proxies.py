@@ -78,6 +78,7 @@ class ProxyTrainer:
             apply_optimizer=functools.partial(whole_update, self._optimizer),
             schedule=schedule,
             micro_batch_rows=train.micro_batch_rows,
+            multipliers=train.optimizer.multipliers,
             place_batch=lambda batch: batch,
             place_gradient=lambda gradient: gradient,
             seed=seed,

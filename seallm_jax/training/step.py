@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from seallm_jax.core.schema import AdapterConfig, ModelConfig, OptimizerConfig, 
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.models.adapters.attach import enable_dropout
 from seallm_jax.models.layout import abstract_decoder, parameter_shardings, path_name
+from seallm_jax.models.neurons import Neurons
 from seallm_jax.models.quantization.quantized_product import warn_unless_faster
 from seallm_jax.objectives.losses import LossSums
 from seallm_jax.objectives.registry import build_objective
@@ -28,11 +29,12 @@ from seallm_jax.training.compiler_options import compiler_options
 from seallm_jax.training.distributed import abstract_batch
 from seallm_jax.training.mesh_fit import check_fit
 from seallm_jax.training.new_rows import NewRows
-from seallm_jax.training.optimizer import build_optimizer, whole_update
+from seallm_jax.training.optimizer import build_optimizer, multiplied, whole_update
 from seallm_jax.training.rounding import round_like
 from seallm_jax.training.schedule import build_schedule
 from seallm_jax.training.state import TrainState, abstract_state, shardings_of
 from seallm_jax.training.streamed_update import streamed_update
+from seallm_jax.training.subset import Subset, trained_patterns
 
 
 @jax.tree_util.register_dataclass
@@ -68,6 +70,7 @@ class StepProgram:
       abstract_batch: a batch of `train.batch_rows` rows likewise.
       optimizer: makes the optimizer state.
       trainable: patterns of the parameters that the optimizer is for.
+      neurons: digest of the neurons that are trained alone; "" where there is no such choice.
     """
 
     run: Any
@@ -75,6 +78,7 @@ class StepProgram:
     abstract_batch: Batch
     optimizer: optax.GradientTransformation
     trainable: tuple[str, ...]
+    neurons: str = ""
 
     def batch_of(self, rows: int) -> Batch:
         """`abstract_batch` with another number of rows."""
@@ -115,8 +119,8 @@ def build_step(
       seed: of an adapter's dropout, which is a function of it, the step and the micro-batch, and of rounding.
 
     Raises:
-      UsageError: rows, positions or sizes of the model cannot be split over the mesh; a pattern
-        that matches no parameter; `new_rows_first` where there are no new rows.
+      UsageError: rows, positions or sizes of the model cannot be split over the mesh; a pattern that matches no
+        parameter or names no layer; neurons that the model has not; `new_rows_first` where there are no new rows.
     """
     check_fit(model, train, sequence_length, mesh, rules)
     if train.matmul_dtype != "none":
@@ -124,10 +128,16 @@ def build_step(
     batch = abstract_batch(train.batch_rows, sequence_length, mesh, rules, reference_columns=reference_columns)
     dtype = jnp.dtype(train.parameter_dtype)
     graph, parameters = abstract_decoder(
-        model, param_dtype=dtype, adapter=train.adapter, matmul_dtype=train.matmul_dtype
+        model,
+        param_dtype=dtype,
+        adapter=train.adapter,
+        matmul_dtype=train.matmul_dtype,
+        # positions that are split over devices cannot be merged with rows
+        merged=mesh.devices.flat[0].platform == "cpu" and mesh.shape["context"] == 1,
     )
     parameters = jax.tree.map(_with_sharding, parameters, parameter_shardings(parameters, mesh, rules))
-    trainable = train.trainable
+    neurons = Neurons.read(train.optimizer.neurons) if train.optimizer.neurons else None
+    trainable = trained_patterns(train, parameters, neurons)
     partition.check_patterns(parameters, trainable, "optimizer.trainable")
     partition.check_patterns(parameters, train.optimizer.multipliers, "optimizer.multipliers")
     part, _ = partition.split(parameters, trainable)
@@ -137,6 +147,7 @@ def build_step(
     stages, starts = (train.curriculum, stage_starts) if train.curriculum and stage_starts else ((), (0,))
     schedule = build_schedule(train.optimizer, total_steps, stages, starts)
     optimizer = build_optimizer(train.optimizer, schedule)
+    subset = Subset.of(trainable, neurons, part)
     abstract = abstract_state(parameters, optimizer, mesh, trainable, offload=train.optimizer.offload_state)
     objective = build_objective(
         train.objective,
@@ -156,6 +167,8 @@ def build_step(
         micro_batch_rows=train.micro_batch_rows,
         trainable=trainable,
         seed=seed,
+        multipliers=train.optimizer.multipliers,
+        subset=subset,
         new_rows=NewRows.of(train.optimizer, total_steps, first_new_row, part, model.vocabulary_size),
         place_batch=lambda micro_batch: jax.lax.with_sharding_constraint(micro_batch, shardings_of(batch)),
         place_gradient=lambda gradient: jax.lax.with_sharding_constraint(gradient, shardings_of(part)),
@@ -168,7 +181,7 @@ def build_step(
         donate_argnums=0,
         compiler_options=compiler_options(mesh.devices.flat[0]),
     )
-    return StepProgram(run, abstract, batch, optimizer, trainable)
+    return StepProgram(run, abstract, batch, optimizer, trainable, neurons.digest if neurons else "")
 
 
 def train_step(
@@ -183,12 +196,14 @@ def train_step(
     place_gradient: Callable[[Any], Any],
     trainable: tuple[str, ...] = partition.ALL,
     seed: int = 0,
+    multipliers: Mapping[str, float] | None = None,
+    subset: Subset | None = None,
     new_rows: NewRows | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """One optimizer step. Without dropout, the loss and the gradient depend neither on `micro_batch_rows` nor the mesh.
 
     An update whose loss or gradient is not finite, or for which nothing in the batch has weight, is left out and
-    counted. Frozen parameters are constants of the loss and leave as they came.
+    counted. Frozen parameters are constants of the loss and leave as they came, and so does what of an array is held.
 
     Args:
       apply_optimizer: as `optimizer.whole_update` or `streamed_update`, for an optimizer.
@@ -215,15 +230,15 @@ def train_step(
 
     gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.count, 1.0), gradient)
     update = state.step - state.skipped
-    if new_rows is not None:
-        gradient = new_rows.select(update, gradient, jax.tree.map(jnp.zeros_like, gradient))
+    held = functools.partial(_held, update=update, subset=subset, new_rows=new_rows)
+    gradient = held(gradient, jax.tree.map(jnp.zeros_like, gradient))
     norm = optax.global_norm(gradient)
     healthy = jnp.isfinite(sums.loss) & jnp.isfinite(norm) & (sums.count > 0)
     updates, optimizer_state = apply_optimizer(gradient, state.optimizer_state, params, healthy)  # clips first
+    updates = multiplied(updates, multipliers or {})
     new_params = jax.tree.map(lambda p, u: p.astype(jnp.float32) + u, params, updates)
     new_params = round_like(new_params, params, jax.random.fold_in(step_key, accumulation))
-    if new_rows is not None:
-        new_params = new_rows.select(update, new_params, params)  # weight decay needs no gradient
+    new_params = held(new_params, params)  # weight decay needs no gradient
     new_params = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), new_params, params)
     skipped = state.skipped + jnp.where(healthy, 0, 1)
     metrics = StepMetrics(
@@ -235,6 +250,13 @@ def train_step(
         skipped=skipped,
     )
     return TrainState(partition.merge(new_params, frozen), optimizer_state, state.step + 1, skipped), metrics
+
+
+def _held(new: Any, old: Any, *, update: jax.Array, subset: Subset | None, new_rows: NewRows | None) -> Any:
+    """`new` where this update may change a value, else `old`."""
+    if subset is not None:
+        new = subset.select(new, old)
+    return new if new_rows is None else new_rows.select(update, new, old)
 
 
 def _application(

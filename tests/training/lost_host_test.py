@@ -47,6 +47,13 @@ def test_a_lost_connection_ends_the_process(several, message, wrapped):
     assert str(ended.value) == message
 
 
+def test_what_jax_raises_on_the_host_counts(several):
+    with pytest.raises(EndedError), lost_host.ending_with_other_hosts():
+        raise ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:22212")
+    with pytest.raises(ValueError, match="row 3"), lost_host.ending_with_other_hosts():
+        raise ValueError("row 3: connection closed")
+
+
 @pytest.mark.parametrize("message", OWN)
 def test_an_error_of_its_own_stays_one(several, message):
     with pytest.raises(jax.errors.JaxRuntimeError), lost_host.ending_with_other_hosts():

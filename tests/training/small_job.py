@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -20,7 +21,7 @@ import numpy as np
 from flax import nnx
 
 from seallm_jax.core.batch import Batch
-from seallm_jax.core.errors import SeallmError
+from seallm_jax.core.errors import SeallmError, report_error
 from seallm_jax.core.languages import Languages
 from seallm_jax.core.mesh import build_mesh
 from seallm_jax.core.progress import Progress
@@ -173,6 +174,7 @@ def iterate(job: TrainingJob, progress: Progress | None = None) -> Iterator[Step
 
 
 def main() -> int:
+    logging.getLogger("absl").setLevel(logging.ERROR)  # as the command line does
     settings = Settings(**json.loads(sys.argv[1]))
     if settings.processes > 1:
         initialize_distributed(
@@ -192,8 +194,7 @@ def main() -> int:
                     os.kill(os.getpid(), signum)
             time.sleep(settings.pause)
     except SeallmError as error:
-        print(f"seallm: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report_error(error)
     return 0
 
 

@@ -47,7 +47,7 @@ def draw(shapes, mesh, seed):
     [
         ({"weight_decay": 0.3}, REST | {"layers": LAYERS}),
         ({"name": "lion", "state_dtype": "bfloat16", "clip_norm": 0.0}, {"layers": LAYERS}),
-        ({"name": "muon", "multipliers": {"layers.mlp.*": 0.5}}, REST | {"layers": LAYERS}),
+        ({"name": "muon"}, REST | {"layers": LAYERS}),
     ],
     ids=["adamw", "lion of the layers", "muon"],
 )
