@@ -10,6 +10,12 @@ import pytest
 WORKER = "PYTEST_XDIST_WORKER"
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--optimized", action="store_true", help="have LLVM optimize all that tests compile; it takes longer"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory) -> pathlib.Path:
     """Where compiled programs are kept for the session and for all its workers: many tests compile the same ones."""
@@ -23,6 +29,19 @@ def compiled_programs(tmp_path_factory) -> pathlib.Path:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     compilation_cache.reset_cache()  # it may have looked for a directory already
     return directory
+
+
+# rooms whose programs run a few times on little data, so that LLVM's optimizations take longer than they save; what
+# their tests start as a process of its own is optimized
+QUICKLY_COMPILED = ("training", "models", "adapters", "families", "surgery", "objectives", "generation", "evaluation")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled(request, compiled_programs) -> None:
+    import jax
+
+    quick = request.path.parent.name in QUICKLY_COMPILED and not request.config.getoption("--optimized")
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 # rooms whose tests take the longest, so that they begin first and no worker is left with one of them at the end

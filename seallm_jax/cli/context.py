@@ -56,6 +56,15 @@ class Context:
 
             multihost_utils.sync_global_devices(name)
 
+    def first_alone(self, name: str, work: Callable[[], None]) -> None:
+        """Does `work` on the process that writes. The others wait for it, as long as it takes."""
+        if self.writes:
+            work()
+        if self.distributed:
+            from seallm_jax.training.distributed import wait_for_all
+
+            wait_for_all(name)
+
     def manifest(self, stage: str) -> Manifest:
         """Manifest of a finished stage. Raises SeallmError when it has not finished."""
         manifest = Manifest.read(self.directory.stage(stage))

@@ -11,6 +11,7 @@ from seallm_jax.planning.candidate import Candidate
 from seallm_jax.planning.plan import Plan
 from seallm_jax.planning.rough_cost import RoughCost
 
+FAILURE = 0.25  # of a compilation: the compiler finds out early what does not fit
 WORTHWHILE = 1.03  # a guess at so many times the best time is not worth compiling
 FOR_OWN_ROWS = 2 / 3  # of the compilations; the others are for larger batches
 ALIKE = 6.0  # weight of a setting that two candidates share, when one's error tells about the other
@@ -62,11 +63,14 @@ class Search:
 
         Args:
           attempt: compiles a candidate. Its SeallmError is noted, and the search goes on.
-          compilations: at most, the first included.
+          compilations: at most, the first included; those that do not fit count less.
         """
         for larger, budget in ((False, math.ceil(FOR_OWN_ROWS * compilations)), (True, compilations)):
-            while len(self.trials) < budget and (candidate := self.next(larger=larger)) is not None:
+            while self._spent() + 1 <= budget and (candidate := self.next(larger=larger)) is not None:
                 self.attempt(candidate, attempt)
+
+    def _spent(self) -> float:
+        return sum(1 if trial.fits else FAILURE for trial in self.trials)
 
     def attempt(self, candidate: Candidate, attempt: Callable[[Candidate], Plan]) -> Trial:
         """Compiles one candidate and notes the result."""

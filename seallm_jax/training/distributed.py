@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.sharding import Mesh
 
 from seallm_jax.core.batch import Batch
@@ -54,6 +56,15 @@ def initialize_distributed(
     except (RuntimeError, ValueError) as error:
         where = coordinator or "the cluster environment"
         raise SeallmError(f"cannot join the run's processes through {where}: {_first_line(error)}") from error
+
+
+def wait_for_all(name: str) -> None:
+    """Waits until all processes are here, once for each name.
+
+    It takes no time on devices, whose collectives give up after half a minute where they are CPUs. A process that is
+    lost ends the wait, see `initialize_distributed`.
+    """
+    distributed.global_state.client.wait_at_barrier(name, int(timedelta(days=7).total_seconds() * 1000))
 
 
 def abstract_batch(rows: int, positions: int, mesh: Mesh, rules: ShardingRules, *, reference_columns: int = 0) -> Batch:

@@ -72,6 +72,28 @@ def test_it_fits_in_the_memory_of_the_golden_file(case, request):
     assert found["temporary_bytes"] == pytest.approx(golden["temporary_bytes"], rel=tolerance)
 
 
+def test_llama2_7b_fits_with_one_layer_gathered_at_a_time_and_no_logits():
+    pytest.importorskip("libtpu")
+    config = load_config(CONFIG.with_name("llama2_7b.py"), ["--config.pretrain.batch_rows=32"])
+    assert config.pretrain.remat == "full"
+    plan = plan_step(planned_shape(config), config.pretrain, config.packing, config.mesh, "v5e:4x4", predict=False)
+    parameters = 32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 2 * 48512 * 4096 + 4096
+    devices, rows = 16, 32
+    assert plan.fits and plan.devices == plan.mesh["fsdp"] == devices and plan.exceeds_bytes == 0
+    assert plan.parameter_bytes == pytest.approx(4 * parameters / devices, rel=0.02)
+    assert plan.optimizer_bytes == pytest.approx(2 * plan.parameter_bytes, rel=0.02)
+    assert plan.alias_bytes == pytest.approx(plan.output_bytes, rel=0.01)  # donated: nothing is held twice
+    on_a_device = rows // devices
+    inputs_of_layers = 32 * on_a_device * 2048 * 4096 * 2
+    gradient = plan.parameter_bytes
+    one_layer = (parameters // 32) * 2
+    all_layers, logits = 32 * one_layer, on_a_device * 2048 * 48512 * 4
+    assert plan.temporary_bytes < min(all_layers, gradient + inputs_of_layers + one_layer + 2 * logits)
+    # 6 N per token and causal attention
+    tokens = rows * 2048
+    assert plan.model_flops * devices == pytest.approx(6 * 6.87e9 * tokens, rel=0.1)
+
+
 def _write(key: str, values: dict) -> None:
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     with atomic_file(GOLDEN) as temporary:
