@@ -64,7 +64,9 @@ def wait_for_all(name: str) -> None:
     It takes no time on devices, whose collectives give up after half a minute where they are CPUs. A process that is
     lost ends the wait, see `initialize_distributed`.
     """
-    distributed.global_state.client.wait_at_barrier(name, int(timedelta(days=7).total_seconds() * 1000))
+    client = distributed.global_state.client
+    assert client is not None, "initialize_distributed comes first"
+    client.wait_at_barrier(name, int(timedelta(days=7).total_seconds() * 1000))
 
 
 def abstract_batch(rows: int, positions: int, mesh: Mesh, rules: ShardingRules, *, reference_columns: int = 0) -> Batch:
