@@ -33,7 +33,7 @@ def compiled_programs(tmp_path_factory) -> pathlib.Path:
 
 # rooms whose programs run a few times on little data, so that LLVM's optimizations take longer than they save; what
 # their tests start as a process of its own is optimized
-QUICKLY_COMPILED = ("training", "models", "adapters", "families", "surgery", "objectives", "generation", "evaluation")
+QUICKLY_COMPILED = ("training", "models", "adapters", "families", "surgery", "objectives", "generation")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -190,9 +190,9 @@ class TrainConfig:
       kernels: implementations of attention and cross-entropy.
       remat: what the backward pass of a layer computes again, from its input.
         none: nothing. full: everything. dots: all but matrix products. dots_with_no_batch_dims: all but products with
-        parameters. attention: all but attention, whose output is kept. qkv: all but queries, keys and values, which are
-        kept as attention takes them. offload: as attention, the kept output and the layer's input lying in the host's
-        memory meanwhile (TPUs and GPUs).
+        parameters. dots_and_attention: all but these and attention. attention: all but attention, whose output is
+        kept. qkv: all but queries, keys and values, which are kept as attention takes them. offload: as attention, the
+        kept output and the layer's input lying in the host's memory meanwhile (TPUs and GPUs).
       checkpoint_every: steps between checkpoints; one is always written at the end.
       keep_checkpoints: how many to keep.
       log_every: steps between log lines.
@@ -215,7 +215,9 @@ class TrainConfig:
     matmul_dtype: Literal["none", "int8", "fp8"] = "none"
     parameter_dtype: Literal["float32", "bfloat16"] = "float32"
     kernels: KernelConfig = KernelConfig()
-    remat: Literal["none", "full", "dots", "dots_with_no_batch_dims", "attention", "qkv", "offload"] = "none"
+    remat: Literal[
+        "none", "full", "dots", "dots_with_no_batch_dims", "dots_and_attention", "attention", "qkv", "offload"
+    ] = "none"
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     log_every: int = 10

@@ -19,6 +19,9 @@ _POLICIES: dict[str, Callable[..., Any]] = {
     "full": policies.nothing_saveable,
     "dots": policies.dots_saveable,
     "dots_with_no_batch_dims": policies.dots_with_no_batch_dims_saveable,
+    "dots_and_attention": policies.save_from_both_policies(
+        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(ATTENTION_OUTPUT)
+    ),
     "attention": policies.save_only_these_names(ATTENTION_OUTPUT),
     "qkv": policies.save_only_these_names(QUERY_KEY_VALUE),
     "offload": policies.save_and_offload_only_these_names(

@@ -118,13 +118,16 @@ class RoughCost:
             return model.hidden_size + heads + pairs
         products = (2 if model.gated else 1) * model.intermediate_size / tensor
         dots = 3 * model.hidden_size + 2 * heads + pairs + products
+        if remat == "dots_and_attention":
+            return dots + heads
         return dots if "dots" in remat else dots + 6 * model.hidden_size + 2 * products
 
     def _computed_again(self, remat: str) -> float:
         """Share of the forward pass's products that the backward pass computes again."""
         model = self._model
         if remat == "none" or "dots" in remat:
-            return 0.06 * (remat != "none")  # norms, activations and attention
+            # norms, activations and, unless it is kept, attention
+            return {"none": 0.0, "dots_and_attention": 0.03}.get(remat, 0.06)
         if remat != "qkv":
             return 1.0
         inputs = (model.num_heads + 2 * model.num_key_value_heads) * model.head_size

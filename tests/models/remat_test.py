@@ -62,6 +62,7 @@ def test_what_is_kept(model):
     assert kept_shapes(*model, "qkv") == sorted([HIDDEN, (1, T, 3, 8), (1, T, 1, 8), (1, T, 1, 8)])
     for name in ("dots", "dots_with_no_batch_dims"):
         assert set(kept_shapes(*model, name)) >= MATRIX_PRODUCTS | {HIDDEN}
+    assert set(kept_shapes(*model, "dots_and_attention")) >= MATRIX_PRODUCTS | {HIDDEN, OUTPUT, TOTALS}
     assert len(kept_shapes(*model, "none")) > len(kept_shapes(*model, "dots"))
 
 
@@ -73,11 +74,12 @@ def test_attention_kept_is_not_computed_again(model):
         return str(jax.make_jaxpr(jax.grad(loss_of(graph, policy)))(parameters)).count("dot_general[")
 
     assert products("full") - products("attention") == 2
+    assert products("dots_with_no_batch_dims") - products("dots_and_attention") == 2
 
 
 def test_gradients_do_not_depend_on_it(model):
     graph, parameters = model
-    names = ("none", "attention", "dots_with_no_batch_dims")
+    names = ("none", "attention", "dots_and_attention")
     gradients = jax.jit(lambda p: [jax.grad(loss_of(graph, name))(p) for name in names])
     expected, *others = gradients.lower(parameters).compile({"xla_backend_optimization_level": 0})(parameters)
     for found in others:

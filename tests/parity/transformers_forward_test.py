@@ -87,7 +87,7 @@ def assert_close(found, exact, rounded, *, floor=0.0, what="logits"):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@few(5)
+@few(3)
 @given(data=st.data())
 def test_logits_and_gradients_are_those_of_transformers(make_twins, family, data):
     values = data.draw(config_values(family))
