@@ -75,6 +75,7 @@ def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
             "a model of your own with --config.base.path=FOLDER"
         )
     packing = dataclasses.replace(context.config.packing, bpe_dropout=0.0, quality_bands={}, mixed={})
+    seed = context.config.seed
 
     def prepare() -> None:
         if (directory / "tokenizer").exists():
@@ -82,12 +83,10 @@ def _train(context: Context, directory: pathlib.Path) -> dict[str, Any]:
         else:
             known = [code for code in config.tokenizer_languages if code in context.languages.codes] or languages
             texts = [text for code in known for text in corpus_texts(corpus, code)]
-            size, seed = config.vocabulary_size, context.config.seed
-            tokenizer = learn_tokenizer(texts, size, seed=seed, progress=context.progress)
+            tokenizer = learn_tokenizer(texts, config.vocabulary_size, seed=seed, progress=context.progress)
             tokenizer.save(directory / "tokenizer")
         sources = [source for source in text_sources(corpus.parent, languages, packing) if source.kind == "text"]
-        rows, seed = directory / "tokens", context.config.seed
-        pack_text(sources, tokenizer, rows, packing, seed=seed, progress=context.progress)
+        pack_text(sources, tokenizer, directory / "tokens", packing, seed=seed, progress=context.progress)
 
     context.first_alone("base: tokenizer and rows", prepare)
     tokenizer = Tokenizer.load(directory / "tokenizer")

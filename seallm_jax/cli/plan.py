@@ -47,7 +47,13 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=stages, default="pretrain", help="default: %(default)s")
     group = parser.add_argument_group("search")
     group.add_argument("--search", action="store_true", help="look for the fastest settings that fit")
-    group.add_argument("--compiles", type=int, default=12, metavar="N", help="at most so many (default: %(default)s)")
+    group.add_argument(
+        "--compiles",
+        type=int,
+        default=12,
+        metavar="N",
+        help="at most so many; what does not fit counts a quarter (default: %(default)s)",
+    )
     group = parser.add_argument_group("--stage=generation")
     group.add_argument("--rows", type=int, default=16, metavar="N", help="prompts at a time (default: %(default)s)")
     group.add_argument("--positions", type=int, default=1024, metavar="N", help="of a prompt (default: %(default)s)")

@@ -107,11 +107,13 @@ def _compute(context: Context, directory: pathlib.Path, *, name: str) -> dict[st
 
 
 def _inputs(context: Context, *, name: str) -> dict[str, str]:
-    from seallm_jax.models.neurons import Neurons
-
     before, neurons = stage_before(context.config, name), getattr(context.config, name).optimizer.neurons
     inputs = {"model": context.manifest(before).digest, "tokens": context.manifest("pack").digest}
-    return inputs | ({"neurons": Neurons.read(neurons).digest} if neurons else {})
+    if neurons:
+        from seallm_jax.models.neurons import Neurons  # imports JAX
+
+        inputs["neurons"] = Neurons.read(neurons).digest
+    return inputs
 
 
 def _stage(name: str) -> Stage:

@@ -84,11 +84,6 @@ class Neurons:
         """SHA-256 of the choice."""
         return hashlib.sha256(json.dumps(self.chosen, sort_keys=True).encode()).hexdigest()
 
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Paths of the parameters that neurons of the chosen kinds have."""
-        return tuple(path for kind in self.chosen for path in KINDS[kind])
-
     def masks(self, parameters: Any) -> dict[str, np.ndarray]:
         """For each of `parameters` that belongs to a chosen kind: bool, true where chosen, to be broadcast to it.
 

@@ -14,11 +14,10 @@ from seallm_jax.core.schema import MeshConfig, ModelConfig, PackingConfig, Train
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.models.flops import training_flops
 from seallm_jax.models.layout import abstract_decoder, logical_axes, path_name
-from seallm_jax.models.neurons import Neurons
 from seallm_jax.planning.candidate import Candidate
 from seallm_jax.planning.topology import RATES, Topology
 from seallm_jax.training import partition
-from seallm_jax.training.subset import trained_patterns
+from seallm_jax.training.subset import chosen_neurons, trained_patterns
 
 EFFICIENCY = 0.8  # of matrix units
 HIDDEN = 0.8  # of the computing time that collectives can run behind
@@ -41,8 +40,8 @@ class RoughCost:
         self._model, self._train, self._topology = model, train, topology
         self._positions = packing.sequence_length
         _, parameters = abstract_decoder(model, param_dtype=jnp.dtype(train.parameter_dtype), adapter=train.adapter)
-        neurons = Neurons.read(train.optimizer.neurons) if train.optimizer.neurons else None
-        trained, _ = partition.split(parameters, trained_patterns(train, parameters, neurons))
+        patterns = trained_patterns(train, parameters, chosen_neurons(train.optimizer))
+        trained, _ = partition.split(parameters, patterns)
         self._parameters, self._trained = (self._leaves(tree) for tree in (parameters, trained))
         rates = RATES.get(topology.generation, RATES["v5p"])
         self._rates, self._peak = rates, peak_flops(rates.device_kind) or 0.0

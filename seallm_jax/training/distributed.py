@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import jax
@@ -14,6 +13,8 @@ from seallm_jax.core.batch import Batch
 from seallm_jax.core.errors import SeallmError, UsageError
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.training.lost_host import abort_is_a_lost_host
+
+PATIENCE = 7 * 24 * 3600 * 1000  # milliseconds for which processes wait for the work of one
 
 
 def initialize_distributed(
@@ -66,7 +67,7 @@ def wait_for_all(name: str) -> None:
     """
     client = distributed.global_state.client
     assert client is not None, "initialize_distributed comes first"
-    client.wait_at_barrier(name, int(timedelta(days=7).total_seconds() * 1000))
+    client.wait_at_barrier(name, PATIENCE)
 
 
 def abstract_batch(rows: int, positions: int, mesh: Mesh, rules: ShardingRules, *, reference_columns: int = 0) -> Batch:

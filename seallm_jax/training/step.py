@@ -20,7 +20,6 @@ from seallm_jax.core.schema import AdapterConfig, ModelConfig, OptimizerConfig, 
 from seallm_jax.core.sharding import ShardingRules
 from seallm_jax.models.adapters.attach import enable_dropout
 from seallm_jax.models.layout import abstract_decoder, parameter_shardings, path_name
-from seallm_jax.models.neurons import Neurons
 from seallm_jax.models.quantization.quantized_product import warn_unless_faster
 from seallm_jax.objectives.losses import LossSums
 from seallm_jax.objectives.registry import build_objective
@@ -34,7 +33,7 @@ from seallm_jax.training.rounding import round_like
 from seallm_jax.training.schedule import build_schedule
 from seallm_jax.training.state import TrainState, abstract_state, shardings_of
 from seallm_jax.training.streamed_update import streamed_update
-from seallm_jax.training.subset import Subset, trained_patterns
+from seallm_jax.training.subset import Subset, chosen_neurons, trained_patterns
 
 
 @jax.tree_util.register_dataclass
@@ -136,7 +135,7 @@ def build_step(
         merged=mesh.devices.flat[0].platform == "cpu" and mesh.shape["context"] == 1,
     )
     parameters = jax.tree.map(_with_sharding, parameters, parameter_shardings(parameters, mesh, rules))
-    neurons = Neurons.read(train.optimizer.neurons) if train.optimizer.neurons else None
+    neurons = chosen_neurons(train.optimizer)
     trainable = trained_patterns(train, parameters, neurons)
     partition.check_patterns(parameters, trainable, "optimizer.trainable")
     partition.check_patterns(parameters, train.optimizer.multipliers, "optimizer.multipliers")

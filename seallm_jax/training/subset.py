@@ -17,6 +17,11 @@ from seallm_jax.models.neurons import Neurons
 from seallm_jax.training import partition
 
 
+def chosen_neurons(optimizer: OptimizerConfig) -> Neurons | None:
+    """The choice in the file that `optimizer.neurons` names; None where it names none."""
+    return Neurons.read(optimizer.neurons) if optimizer.neurons else None
+
+
 def trained_patterns(train: TrainConfig, parameters: Any, neurons: Neurons | None) -> tuple[str, ...]:
     """`train.trainable`, which with neurons and no pattern given are the parameters that these belong to."""
     if neurons is None or train.optimizer.trainable != OptimizerConfig.trainable:
